@@ -1,0 +1,28 @@
+# rae-tasks. `make help` lists the targets. Everything a target needs it sets up itself, under .venv and the user's cache folder.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+export UV_PYTHON_DOWNLOADS := never
+UV_VERSION := 0.13.9
+PY := .venv/bin/python
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.ready: pyproject.toml requirements/dev.txt scripts/venv.sh
+	@scripts/venv.sh $(UV_VERSION)
+
+.PHONY: venv
+venv: .venv/.ready ## Make the Python environment from the lock files
+
+.PHONY: lock
+lock: .venv/.ready ## Resolve the dependencies anew and write the lock files (requirements/)
+	scripts/lock.sh
+
+.PHONY: lint
+lint: .venv/.ready ## ruff, mypy --strict, import-linter
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports

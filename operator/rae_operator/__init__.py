@@ -1,0 +1,1 @@
+"""The operator that turns request custom resources into Jobs and reports on them."""
