@@ -1,0 +1,33 @@
+"""The subcommands, one thin module each: arguments in, one call, result out.
+
+To add a task: write it in `rae_jobctl/tasks/`, its command here with a Typer `app`, and its row in CATALOG.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_GRAPH = "Graph and reflection"
+_LIFE_CYCLE = "Life cycle of memories"
+_OPERATE = "Operate"
+
+
+@dataclass(frozen=True)
+class CommandEntry:
+    """A row of the catalogue: `module` is imported from this package when `name` runs."""
+
+    name: str
+    module: str
+    help: str
+    section: str
+    deprecated: bool = False
+
+
+CATALOG: tuple[CommandEntry, ...] = (
+    CommandEntry("extract-graph", "extract_graph", "Extract graph triples from memories, each with its evidence.", _GRAPH),
+    CommandEntry("generate-reflection", "generate_reflection", "Reflect on a project's recent memories.", _GRAPH),
+    CommandEntry("decay", "decay", "Decay the strength of memories, once for each day.", _LIFE_CYCLE),
+    CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
+    CommandEntry("runs", "runs", "Show what has run, with results and errors.", _OPERATE),
+    CommandEntry("dev", "dev", "Start PostgreSQL and Redis at a laptop, load the examples.", _OPERATE),
+)

@@ -1,0 +1,137 @@
+"""From a subcommand's arguments to its end: signals, soft limit, output, termination message, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from rae_jobctl.commands.options import Output
+from rae_jobctl.deadline import StopSignal, stop_on_signals
+from rae_jobctl.errors import ExitCode, TaskError
+from rae_jobctl.logs import get_logger
+from rae_jobctl.outcome import Outcome, write_termination_message
+from rae_jobctl.request import Request, read_request
+from rae_jobctl.settings import number
+from rae_jobctl.slots import Slot, resolve_slot
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What a task needs to know of the process that runs it.
+
+    Attributes:
+        slot: the occurrence.
+        stop: asked between batches.
+        request: the custom resource behind this process, if any.
+        dry_run: read only.
+        wait: wait for a lock rather than leave with 75.
+    """
+
+    slot: Slot
+    stop: StopSignal
+    request: Request | None = None
+    dry_run: bool = False
+    wait: bool = False
+
+
+Work = Callable[[Invocation], Awaitable[Outcome]]
+Render = Callable[[Outcome], None]
+Summarise = Callable[[Outcome], Mapping[str, Any] | None]
+
+
+def execute(
+    task: str,
+    work: Work,
+    *,
+    output: Output,
+    render: Render,
+    summarise: Summarise = lambda outcome: None,
+    slot: str | None = None,
+    dry_run: bool = False,
+    wait: bool = False,
+) -> None:
+    """Run `work` to its end and leave with the exit code that the contract gives it.
+
+    Args:
+        task: subcommand name.
+        work: the task; gets an Invocation.
+        output: table or JSON.
+        render: prints the outcome for a person.
+        summarise: the part of the result that fits a custom resource's status.
+        slot, dry_run, wait: as given on the command line.
+
+    Raises:
+        typer.Exit: always when the exit code is not 0.
+    """
+    try:
+        outcome = asyncio.run(_run(work, slot, dry_run, wait))
+    except TaskError as error:
+        outcome = _failed(task, error, dry_run)
+        _report(outcome, error, output)
+    except Exception as error:
+        outcome = _unexpected(task, error, dry_run)
+        _report(outcome, None, output)
+    else:
+        _print(outcome, output, render)
+    write_termination_message(outcome.termination_message(summarise(outcome)))
+    if outcome.exit_code:
+        raise typer.Exit(int(outcome.exit_code))
+
+
+async def _run(work: Work, slot: str | None, dry_run: bool, wait: bool) -> Outcome:
+    request = read_request()
+    invocation = Invocation(
+        slot=resolve_slot(flag=slot, request_key=request.key if request else None),
+        stop=StopSignal(_soft_limit()),
+        request=request,
+        dry_run=dry_run,
+        wait=wait,
+    )
+    with stop_on_signals(invocation.stop):
+        return await work(invocation)
+
+
+def _soft_limit() -> float | None:
+    """RAE_SOFT_LIMIT_SECONDS; 0 or unset is no limit (the chart and the operator set it in every pod)."""
+    return number(os.environ, "RAE_SOFT_LIMIT_SECONDS", 0, low=0) or None
+
+
+def _failed(task: str, error: TaskError, dry_run: bool) -> Outcome:
+    return Outcome(task=task, reason=error.reason, message=error.message, exit_code=error.exit_code, dry_run=dry_run)
+
+
+def _unexpected(task: str, error: Exception, dry_run: bool) -> Outcome:
+    # The text of an unknown exception may quote a row, so only its class and the frames are told.
+    frames = [f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)]
+    get_logger().error("unexpected_error", error_class=type(error).__name__, frames=frames)
+    message = f"unexpected {type(error).__name__}; the log has the place"
+    return Outcome(task=task, reason="Unexpected", message=message, exit_code=ExitCode.UNEXPECTED, dry_run=dry_run)
+
+
+def _report(outcome: Outcome, error: TaskError | None, output: Output) -> None:
+    if output is Output.JSON:
+        typer.echo(json.dumps(outcome.as_json(), ensure_ascii=False, default=str))
+    report_error(error or TaskError(outcome.message))
+
+
+def report_error(error: TaskError) -> None:
+    """Say on standard error what is wrong and how to mend it."""
+    colour = sys.stderr.isatty()
+    typer.echo(f"{typer.style('error:', fg='red', bold=True) if colour else 'error:'} {error.message}", err=True)
+    if error.hint:
+        typer.echo(f"{typer.style('hint:', fg='cyan') if colour else 'hint:'} {error.hint}", err=True)
+
+
+def _print(outcome: Outcome, output: Output, render: Render) -> None:
+    if output is Output.JSON:
+        typer.echo(json.dumps(outcome.as_json(), ensure_ascii=False, default=str))
+        return
+    render(outcome)
