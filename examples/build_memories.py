@@ -34,9 +34,7 @@ MEMORY_IDS = uuid.uuid5(uuid.NAMESPACE_URL, "rae-tasks/examples/memories")
 SHORTEST = 60
 DESCRIPTIONS = 2  # of one package
 # An entry that begins so leans on the one before it.
-LEANS_BACK = re.compile(
-    r"(Previously|Th(is|ese|ose|ey|ere)\b(?! release)|It\b|Here|However|Also|See|For example|Note)"
-)
+LEANS_BACK = re.compile(r"(Previously|Th(is|ese|ose|ey|ere)\b(?! release)|It\b|Here|However|Also|See|For example|Note)")
 # People and projects are what these memories are about, not who sells what found a bug.
 OF_VENDORS = re.compile(r"Claude|Anthropic|OpenAI|Codex|Copilot")
 
@@ -167,9 +165,7 @@ def archive_entries(source: Source, folder: Path) -> Iterator[Entry]:
             if member.isfile() and re.fullmatch(source.files, path) and (stream := tar.extractfile(member)):
                 for version, released, lines in releases(source, stream.read().decode()):
                     for order, text in enumerate(blocks(lines)):
-                        yield Entry(
-                            source, f"{archive_title(archive)}: {path}", version, released, order, text
-                        )
+                        yield Entry(source, f"{archive_title(archive)}: {path}", version, released, order, text)
 
 
 def description_entries(source: Source, folder: Path, released: datetime) -> Iterator[Entry]:
