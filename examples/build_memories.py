@@ -33,8 +33,10 @@ HERE = Path(__file__).parent
 MEMORY_IDS = uuid.uuid5(uuid.NAMESPACE_URL, "rae-tasks/examples/memories")
 SHORTEST = 60
 DESCRIPTIONS = 2  # of one package
-# An entry that begins so leans on the one before it.
-LEANS_BACK = re.compile(r"(Previously|Th(is|ese|ose|ey|ere)\b(?! release)|It\b|Here|However|Also|See|For example|Note)")
+# An entry that begins so leans on the one before it, or is a commit's subject line.
+LEANS_BACK = re.compile(
+    r"(Previously|Th(is|ese|ose|ey|ere)\b(?! release)|It\b|Here|However|Also|See|For example|Note)|[a-z]+(\(\w+\))?: "
+)
 # People and projects are what these memories are about, not who sells what found a bug.
 OF_VENDORS = re.compile(r"Claude|Anthropic|OpenAI|Codex|Copilot")
 

@@ -340,6 +340,23 @@ async def test_a_role_that_is_no_owner_sees_no_memory_at_all(database: str, conn
     assert await connection.fetchval("SELECT count(*) FROM memories") == 1
 
 
+async def test_a_member_of_the_policies_role_sees_the_tenant_that_it_set_and_loads_examples(
+    database: str, connection: Connection[Record], secured: str
+) -> None:
+    owner = f"owner_{uuid4().hex[:8]}"
+    await connection.execute(f"CREATE ROLE {owner}; ALTER TABLE memories OWNER TO {owner}; GRANT postgres TO {secured}")
+    member = await _as_role(database, secured)
+    try:
+        report = await load_examples(member, recent=False)
+        await member.execute("SELECT set_config('app.current_tenant_id', $1, false)", str(tenant_id_of("acme-labs")))
+        visible = await member.fetchval("SELECT count(*) FROM memories")
+    finally:
+        await member.close()
+        await connection.execute(f"DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}")
+    assert report.new == report.read > visible
+    assert visible == sum(project.read for project in report.projects if project.tenant == "acme-labs")
+
+
 async def test_loading_twice_adds_the_examples_once(database: str, connection: Connection[Record]) -> None:
     first = await load_examples(database, recent=False)
     again = await load_examples(connection, recent=False)
