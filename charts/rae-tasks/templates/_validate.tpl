@@ -4,6 +4,20 @@
 {{- include "rae-tasks.validateNames" . -}}
 {{- include "rae-tasks.validateConnections" . -}}
 {{- include "rae-tasks.validateTimes" . -}}
+{{- include "rae-tasks.validateSettings" (list "settings" .Values.settings) -}}
+{{- range $name, $task := .Values.tasks -}}
+{{- include "rae-tasks.validateSettings" (list (printf "tasks.%s.env" $name) ($task.env | default dict)) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Values end up in a ConfigMap and in Helm's own record of the release. */}}
+{{- define "rae-tasks.validateSettings" -}}
+{{- $place := index . 0 -}}
+{{- range $name, $value := index . 1 -}}
+{{- if regexMatch "(PASSWORD|API_KEY|SECRET|TOKEN|DATABASE_URL|DIRECT_URL)$" $name -}}
+{{- fail (printf "%s.%s looks like a secret, which does not belong into values; name its Secret in database, redis or llm, or give it by extraEnv with valueFrom.secretKeyRef" $place $name) -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- define "rae-tasks.validateNames" -}}
@@ -25,9 +39,6 @@
 {{- end -}}
 {{- if and (eq .Values.llm.provider "openai") (not .Values.llm.existingSecret) (not .Values.llm.baseUrl) -}}
 {{- fail "llm.provider is openai, so llm.existingSecret must name the Secret with the API key, or llm.baseUrl an endpoint that wants none" -}}
-{{- end -}}
-{{- if and .Values.demo.enabled (has "POSTGRES_PASSWORD" (keys .Values.settings)) -}}
-{{- fail "settings.POSTGRES_PASSWORD: a password does not belong into values; name its Secret in database.existingSecret" -}}
 {{- end -}}
 {{- include "rae-tasks.checkSecret" . -}}
 {{- end }}
