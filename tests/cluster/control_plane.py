@@ -71,6 +71,7 @@ def start_controllers(programs: Programs) -> None:
     manager += [f"--root-ca-file={PKI}/ca.crt", f"--cluster-signing-cert-file={PKI}/ca.crt"]
     manager += [f"--cluster-signing-key-file={PKI}/ca.key", "--use-service-account-credentials"]
     manager += [f"--cluster-cidr={POD_NETWORK}", "--allocate-node-cidrs=false"]
+    manager += [f"--flex-volume-plugin-dir={STATE / 'volume-plugins'}"]
     processes.start("controller-manager", manager)
     scheduler = [programs["kube-scheduler"], *_client("scheduler"), "--leader-elect=false"]
     processes.start("scheduler", [*scheduler, f"--bind-address={NODE_IP}"])
