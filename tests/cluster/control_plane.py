@@ -51,6 +51,8 @@ def _api_server_options() -> list[str]:
         f"--kubelet-client-certificate={PKI}/admin.crt",
         f"--kubelet-client-key={PKI}/admin.key",
         f"--kubelet-certificate-authority={PKI}/ca.crt",
+        # The name of the node is known to nobody but Kubernetes.
+        "--kubelet-preferred-address-types=InternalIP",
         f"--service-account-key-file={PKI}/sa.pub",
         f"--service-account-signing-key-file={PKI}/sa.key",
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
