@@ -21,6 +21,7 @@ RUN /opt/tools/bin/pip --python /opt/venv/bin/python install --require-hashes --
 COPY pyproject.toml README.md LICENSE ./
 COPY rae_jobctl rae_jobctl
 COPY operator operator
+COPY examples/memories examples/memories
 # Into a folder of its own, so that the final stage has it in a layer of its own.
 RUN /opt/tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /opt/wheel . \
     && /opt/tools/bin/pip --python /opt/venv/bin/python install --no-deps --no-index --no-compile --target /opt/product \

@@ -32,6 +32,7 @@ IMAGES = {
             "requirements/image.txt",
             "rae_jobctl",
             "operator",
+            "examples/memories",
         ),
     ),
     "demo-data": Image(
