@@ -38,3 +38,11 @@ cluster-down: ## End it and leave nothing of it
 .PHONY: image
 image: ## Build the image, and print its size and what is in it
 	python3 -m scripts.image --describe rae-tasks
+
+.PHONY: demo
+demo: ## The whole product on a real cluster: install, one request of each kind, what came of them
+	python3 -m scripts.demo up
+
+.PHONY: demo-down
+demo-down: ## End the demo and its cluster
+	python3 -m scripts.demo down

@@ -69,6 +69,11 @@ def build(name: str) -> None:
             builder.build(image, key, REPOSITORY)
 
 
+def current_key(name: str) -> str:
+    """The key of the image as it was last built; empty when it was not."""
+    return builder_of_this_machine().key_of(IMAGES[name])
+
+
 def builder_of_this_machine() -> Builder:
     return Docker() if kind.available() else Buildah()
 
