@@ -24,7 +24,7 @@ def format_time(moment: datetime) -> str:
 def format_duration(seconds: float) -> str:
     """The two largest units, as a person reads them: 4s, 1m12s, 2h5m, 3d4h."""
     rest = max(0, round(seconds))
-    parts = []
+    parts: list[tuple[int, str]] = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
         count, rest = divmod(rest, size)
         if count or parts:
