@@ -30,6 +30,8 @@ from rae_operator.times import format_time, parse_time
 #: How often to look again at pods that are about to be gone; their events usually come first.
 GONE_POLL_SECONDS = 5.0
 REFUSED_POLL_SECONDS = 30.0
+#: A pod is usually running by then; until then it is not worth a write that it is not.
+QUIET_START_SECONDS = 5
 #: Finished Jobs of a request that goes on: older ones have nothing to say any more.
 KEPT_JOBS = 3
 
@@ -251,13 +253,19 @@ def _observed(case: Case, job: JobView, pods: tuple[PodView, ...]) -> RequestSta
         # Its pod has ended and the Job will say how in a moment.
         return status
     diagnosis = diagnose(pods)
+    if diagnosis.reason == "PodPending" and status.reason == "JobCreated" and case.now < _quiet_until(job):
+        return status
     return at(status, Phase.PENDING, diagnosis.reason, diagnosis.message, request)
+
+
+def _quiet_until(job: JobView) -> datetime:
+    return job.created + timedelta(seconds=QUIET_START_SECONDS)
 
 
 def _next_look(case: Case, job: JobView, pods: tuple[PodView, ...]) -> float | None:
     moments = [parse_time(case.status.deadline_time)]
     if not job.suspended and not _has_run(pods):
-        moments.append(_running_by(case, job))
+        moments += [_running_by(case, job), *([_quiet_until(job)] if case.now < _quiet_until(job) else [])]
         if diagnose(pods).hopeless:
             moments.append(_hopeless_from(case, pods))
     return _first(*(case.seconds_until(m) for m in moments))

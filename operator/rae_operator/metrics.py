@@ -5,13 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from rae_operator.cache import Cache
+from rae_operator.observe import Key
 from rae_operator.workqueue import WorkQueue
+
+# A second series for each counter that nobody asked for.
+disable_created_metrics()
 
 _WAITS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200)
 _RUNS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
@@ -22,7 +27,7 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
+        own: dict[str, Any] = {"registry": self.registry}
         self.api_requests = Counter(
             "rae_operator_api_requests",
             "Requests to the Kubernetes API; code 0 is no answer.",
@@ -46,7 +51,6 @@ class Metrics:
         )
         self.missed_events = Counter("rae_operator_missed_events", "Changes that only a resync showed.", **own)
         self.last_resync = Gauge("rae_operator_last_resync_timestamp_seconds", "When all objects were last listed.", **own)
-        self.leads = Gauge("rae_operator_leads", "1 while this process holds the Lease.", **own)
         build = Gauge("rae_operator_build_info", "The operator's version.", ["version"], **own)
         build.labels(version).set(1)
 
@@ -62,12 +66,12 @@ class Metrics:
 class StateCollector(Collector):
     """Counts of what is in the cache and in the queue."""
 
-    def __init__(self, cache: Cache, queue: WorkQueue, leads: Callable[[], bool], metrics: Metrics) -> None:  # type: ignore[type-arg]
-        self._cache, self._queue, self._leads, self._metrics = cache, queue, leads, metrics
+    def __init__(self, cache: Cache, queue: WorkQueue[Key], leads: Callable[[], bool]) -> None:
+        self._cache, self._queue, self._leads = cache, queue, leads
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The gauges, counted now."""
-        self._metrics.leads.set(int(self._leads()))
+        yield GaugeMetricFamily("rae_operator_leads", "1 while this process holds the Lease.", value=int(self._leads()))
         requests = GaugeMetricFamily("rae_operator_requests", "Requests by phase.", labels=["kind", "phase"])
         tally = Tally((r.kind.name, r.status.phase.value if r.status.phase else "New") for r in self._cache.requests())
         for (kind, phase), count in tally.items():

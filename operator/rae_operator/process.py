@@ -49,7 +49,7 @@ class Operator:
         self.progress = ProgressReader(api, self.observations, settings.progress)
         self.reconciler = Reconciler(Tools(api, self.cache, self.admission, metrics, settings, identity))
         self.synced = False
-        metrics.registry.register(StateCollector(self.cache, self.queue, lambda: lease.leads, metrics))
+        metrics.registry.register(StateCollector(self.cache, self.queue, lambda: lease.leads))
 
     def health(self) -> list[str]:
         """What is wrong with the process, for the liveness probe. One that waits for the Lease is well."""

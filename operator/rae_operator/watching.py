@@ -1,7 +1,7 @@
 """What kopf tells and what a full listing shows, both into the cache and from there as keys into the queue.
 
 kopf is the shell: it watches, authenticates and reconnects. Its handlers below return at once and change nothing, so kopf writes
-no annotation, no finalizer and no status. A listing every `resyncSeconds` finds what a watch has missed, and shows if one is deaf.
+no annotation, no finalizer and no status. A listing every `resyncSeconds` finds what a watch missed, and shows if one is deaf.
 """
 
 from __future__ import annotations
