@@ -16,7 +16,7 @@ from rae_operator.observe import Key
 from rae_operator.workqueue import WorkQueue
 
 # A second series for each counter that nobody asked for.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _WAITS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200)
 _RUNS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)

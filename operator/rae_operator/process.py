@@ -26,7 +26,7 @@ from rae_operator.reconciler import Reconciler, Tools
 from rae_operator.server import serve
 from rae_operator.settings import Settings
 from rae_operator.watching import Lister, Observations, kopf_registry, kopf_settings
-from rae_operator.workqueue import WorkQueue
+from rae_operator.workqueue import QueueClosed, WorkQueue
 
 log = get_logger()
 
@@ -34,6 +34,8 @@ log = get_logger()
 WEDGED_SECONDS = 180.0
 DEAF_ROUNDS = 2
 FIRST_LISTING_RETRY_SECONDS = 5.0
+#: For the steps in work when the process ends; the pod's grace period is 30 s.
+DRAIN_SECONDS = 10.0
 
 
 class Operator:
@@ -85,9 +87,12 @@ class Operator:
             return
 
     async def work(self) -> None:
-        """One worker: handle keys until cancelled."""
+        """One worker: handle keys until the queue is closed."""
         while True:
-            key = await self.queue.take()
+            try:
+                key = await self.queue.take()
+            except QueueClosed:
+                return
             began = time.monotonic()
             try:
                 result = await self._handle(key)
@@ -118,9 +123,7 @@ class Operator:
 async def run(settings: Settings) -> int:
     """Run until a signal comes or a part ends. Returns the process's exit code."""
     stop = asyncio.Event()
-    # kopf takes the signals over once it runs; until then they are ours.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _on_signals(stop)
     metrics = Metrics(__version__)
     client = await connect()
     identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
@@ -130,7 +133,7 @@ async def run(settings: Settings) -> int:
     server = await serve(settings.http, metrics.registry, operator.health, operator.readiness)
     log.info("started", version=__version__, identity=identity, namespaces=settings.namespaces, image=settings.task.image)
     try:
-        return await _lead(operator, stop, lambda: _watch(operator, client.configuration, stop))
+        return await _lead(operator, client.configuration, stop)
     finally:
         await lease.release()
         await server.cleanup()
@@ -138,54 +141,70 @@ async def run(settings: Settings) -> int:
         log.info("stopped", identity=identity)
 
 
-async def _lead(operator: Operator, stop: asyncio.Event, watch: Callable[[], Awaitable[None]]) -> int:
+def _on_signals(stop: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+async def _lead(operator: Operator, login: Any, stop: asyncio.Event) -> int:
     if not await _unless(stop, operator.lease.acquire()):
         return 0
     hold = asyncio.create_task(operator.lease.hold(), name="lease")
     try:
         if not await _unless(stop, operator.first_listing(), hold):
             return int(hold.done())
-        parts = {
-            asyncio.create_task(_forever(watch()), name="watch"),
-            *(asyncio.create_task(operator.work(), name=f"worker-{n}") for n in range(operator.settings.workers)),
-            asyncio.create_task(
-                _every(operator.settings.resync_seconds, operator.lister.run_once, "listing_failed"), name="resync"
-            ),
-        }
-        if operator.settings.progress.enabled:
-            interval = operator.settings.progress.interval_seconds
-            parts.add(asyncio.create_task(_every(interval, operator.progress.run_once, "progress_failed"), name="progress"))
-        return await _until_one_ends(parts | {hold}, hold, stop)
+        return await _run_parts(operator, login, stop, hold)
     finally:
         hold.cancel()
 
 
-async def _until_one_ends(parts: set[asyncio.Task[Any]], hold: asyncio.Task[Any], stop: asyncio.Event) -> int:
-    done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-    stopped = not hold.done() and all(t.get_name() == "watch" and t.exception() is None for t in done)
-    for task in done:
-        if error := task.exception():
-            log.error("part_ended", part=task.get_name(), error=f"{type(error).__name__}: {error}")
-    stop.set()
-    # The workers go before kopf does: nobody tells them of changes any more.
-    for task in parts - {hold}:
+async def _run_parts(operator: Operator, login: Any, stop: asyncio.Event, hold: asyncio.Task[None]) -> int:
+    """Run all parts until one ends or a signal comes, then end the others: first the workers, last the watches."""
+    settings, stop_watching = operator.settings, asyncio.Event()
+    workers = {asyncio.create_task(operator.work(), name=f"worker-{n}") for n in range(settings.workers)}
+    loops = {asyncio.create_task(_every(settings.resync_seconds, operator.lister.run_once, "listing_failed"), name="resync")}
+    if settings.progress.enabled:
+        reading = _every(settings.progress.interval_seconds, operator.progress.run_once, "progress_failed")
+        loops.add(asyncio.create_task(reading, name="progress"))
+    watch = asyncio.create_task(_watch(operator, login, stop, stop_watching), name="watch")
+    asked = asyncio.create_task(stop.wait(), name="signal")
+    done, _ = await asyncio.wait({*workers, *loops, watch, asked, hold}, return_when=asyncio.FIRST_COMPLETED)
+    _tell_ends(done - {asked})
+    operator.queue.close()
+    await asyncio.wait(workers, timeout=DRAIN_SECONDS)
+    for task in {*workers, *loops, asked}:
         task.cancel()
-    await asyncio.gather(*(parts - {hold}), return_exceptions=True)
-    return 0 if stopped else 1
+    stop_watching.set()
+    await asyncio.wait({*workers, *loops, watch}, timeout=DRAIN_SECONDS)
+    return 0 if stop.is_set() else 1
 
 
-async def _watch(operator: Operator, login: Any, stop: asyncio.Event) -> None:
-    await kopf.operator(
-        registry=kopf_registry(operator.observations, login),
-        settings=kopf_settings(),
-        namespaces=operator.settings.namespaces,
-        standalone=True,
-        stop_flag=stop,
-    )
+def _tell_ends(done: set[asyncio.Task[Any]]) -> None:
+    for task in done:
+        error = None if task.cancelled() else task.exception()
+        log.error("part_ended", part=task.get_name(), error=f"{type(error).__name__}: {error}" if error else None)
 
 
-async def _forever(part: Awaitable[None]) -> None:
-    await part
+async def _watch(operator: Operator, login: Any, stop: asyncio.Event, stop_watching: asyncio.Event) -> None:
+    ready = asyncio.Event()
+
+    async def take_signals_back() -> None:
+        # kopf answers a signal by cancelling every task of the loop, workers in the middle of a step included.
+        await ready.wait()
+        _on_signals(stop)
+
+    signals = asyncio.create_task(take_signals_back())
+    try:
+        await kopf.operator(
+            registry=kopf_registry(operator.observations, login),
+            settings=kopf_settings(),
+            namespaces=operator.settings.namespaces,
+            standalone=True,
+            stop_flag=stop_watching,
+            ready_flag=ready,
+        )
+    finally:
+        signals.cancel()
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None], *enders: asyncio.Task[Any]) -> bool:

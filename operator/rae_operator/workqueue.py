@@ -20,6 +20,10 @@ FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 120.0
 
 
+class QueueClosed(Exception):
+    """Nothing is handed out any more."""
+
+
 class WorkQueue(Generic[K]):
     """Keys to work on. Not thread-safe: one event loop's own.
 
@@ -37,6 +41,7 @@ class WorkQueue(Generic[K]):
         self._failures: dict[K, int] = {}
         self._order = itertools.count()
         self._wake = asyncio.Event()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -81,8 +86,10 @@ class WorkQueue(Generic[K]):
         self._failures.pop(key, None)
 
     async def take(self) -> K:
-        """Wait for a key; it is the caller's until `done`."""
+        """Wait for a key; it is the caller's until `done`. Raises QueueClosed after `close`."""
         while True:
+            if self._closed:
+                raise QueueClosed
             self._promote()
             if self._ready:
                 key = self._ready.popleft()
@@ -90,6 +97,11 @@ class WorkQueue(Generic[K]):
                 self._busy[key] = self._clock()
                 return key
             await self._sleep()
+
+    def close(self) -> None:
+        """Hand out no more keys; those in work are finished by their workers."""
+        self._closed = True
+        self._wake.set()
 
     def done(self, key: K) -> None:
         """Give the key back; if it was wanted meanwhile, it comes up again."""
@@ -113,6 +125,8 @@ class WorkQueue(Generic[K]):
 
     async def _sleep(self) -> None:
         self._wake.clear()
+        if self._closed:
+            return
         timeout = max(0.0, self._later[0][0] - self._clock()) if self._later else None
         try:
             await asyncio.wait_for(self._wake.wait(), timeout)
