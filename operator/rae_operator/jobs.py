@@ -17,6 +17,12 @@ from rae_operator.settings import PodSettings, Settings
 Manifest = dict[str, Any]
 
 _NOTHING = PodSettings()
+#: An installation's own labels overrule these: its NetworkPolicies select by them.
+_APP_LABELS = {
+    "app.kubernetes.io/name": "rae-tasks",
+    "app.kubernetes.io/component": "task",
+    "app.kubernetes.io/managed-by": "rae-operator",
+}
 _POD_SECURITY: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 _CONTAINER_SECURITY: Manifest = {
     "allowPrivilegeEscalation": False,
@@ -48,7 +54,7 @@ def build_job(request: RequestView, create: CreateJob, settings: Settings) -> Ma
     """The manifest of the Job for an attempt of a request whose spec is valid."""
     if request.spec is None:
         raise ValueError(f"{request.name} has no valid spec")
-    own_labels = _labels(request, create)
+    own_labels = {**_APP_LABELS, **settings.task.pod_labels, **_labels(request, create)}
     queue = request.spec.queue_name
     spec: Manifest = {
         "backoffLimit": 0,
@@ -58,9 +64,7 @@ def build_job(request: RequestView, create: CreateJob, settings: Settings) -> Ma
         "podFailurePolicy": {"rules": _failure_rules()},
         "activeDeadlineSeconds": create.active_deadline_seconds,
         "template": {
-            "metadata": _without_empty(
-                {"labels": {**settings.task.pod_labels, **own_labels}, "annotations": settings.task.pod_annotations}
-            ),
+            "metadata": _without_empty({"labels": own_labels, "annotations": settings.task.pod_annotations}),
             "spec": _pod(request, create, settings),
         },
     }
@@ -100,9 +104,6 @@ def _owner(request: RequestView) -> Manifest:
 
 def _labels(request: RequestView, create: CreateJob) -> dict[str, str]:
     return {
-        "app.kubernetes.io/name": "rae-tasks",
-        "app.kubernetes.io/component": request.kind.task,
-        "app.kubernetes.io/managed-by": "rae-operator",
         labels.KIND: request.kind.name,
         labels.REQUEST: request.name,
         labels.REQUEST_UID: request.uid,
