@@ -10,7 +10,7 @@ from uuid import UUID
 
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.llm import prompts
-from rae_jobctl.llm.chat import AnswerError, ChatClient, Prompt
+from rae_jobctl.llm.chat import Answer, AnswerError, ChatClient, Prompt
 from rae_jobctl.llm.checks import Checker, Claim, unit_number
 from rae_jobctl.llm.pricing import cost_usd
 from rae_jobctl.llm.settings import LlmSettings
@@ -112,7 +112,7 @@ class OpenAIProvider:
     async def _extract_items(self, items: Sequence[_Item]) -> Extraction:
         try:
             answer = await self._chat.ask(prompts.extraction_prompt([item.text for item in items]))
-            claims, strays = _claims(answer.body, len(items))
+            claims, strays = _claims(answer, len(items))
         except AnswerError as error:
             return Extraction(usage=error.usage) + await self._halves(items, error.reason)
         checker = Checker()
@@ -171,13 +171,14 @@ def _without_failed(extraction: Extraction) -> Extraction:
     return Extraction(kept, extraction.failed, extraction.rejected, extraction.usage)
 
 
-def _claims(body: Mapping[str, Any], count: int) -> tuple[Mapping[int, list[Claim]], Counter[str]]:
+def _claims(answer: Answer, count: int) -> tuple[Mapping[int, list[Claim]], Counter[str]]:
     """Claims by item, from 0; those that name no item of the prompt are counted apart."""
-    if not isinstance(body.get("t"), list):
-        raise AnswerError("BadReply", Usage(calls=1))
+    entries = answer.body.get("t")
+    if not isinstance(entries, list):
+        raise AnswerError("BadReply", answer.usage)
     claims: dict[int, list[Claim]] = defaultdict(list)
     strays: Counter[str] = Counter()
-    for entry in body["t"]:
+    for entry in entries:
         number = entry.get("i") if isinstance(entry, dict) else None
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= count:
             strays["NoSuchMemory"] += 1
