@@ -1,0 +1,105 @@
+"""The container runtime, with a root, a state and a socket of its own beside any other containerd."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.cluster import images, processes
+from tests.cluster.commands import run, succeeds
+from tests.cluster.errors import ClusterError
+from tests.cluster.layout import CONTAINERD_SOCKET, RUN, STATE
+from tests.cluster.network import CNI_FOLDER
+from tests.cluster.programs import Programs
+
+CONFIG = STATE / "containerd.toml"
+PAUSE_IMAGE = "localhost/rae-pause:dev"
+SETTINGS = f"""\
+version = 3
+root = "{STATE}/containerd"
+state = "{RUN}/containerd"
+[grpc]
+  address = "{CONTAINERD_SOCKET}"
+[ttrpc]
+  address = "{RUN}/containerd-ttrpc.sock"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{PAUSE_IMAGE}"
+[plugins."io.containerd.cri.v1.runtime"]
+  # Machines without CAP_SYS_RESOURCE cannot lower a score, and every sandbox would fail.
+  restrict_oom_score_adj = true
+  # Where unmounting finds them, and no other runtime's.
+  netns_mounts_under_state_dir = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+  bin_dirs = ["/usr/lib/cni"]
+  conf_dir = "{CNI_FOLDER}"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+"""
+
+
+def start(programs: Programs) -> None:
+    """Start the runtime and wait until it answers."""
+    CONFIG.write_text(SETTINGS)
+    # It looks for its shim on PATH.
+    shims = str(programs["containerd-shim-runc-v2"].parent)
+    daemon = processes.start("containerd", [programs["containerd"], "--config", CONFIG], path=shims)
+    deadline = time.monotonic() + 30
+    while not succeeds([*_ctr(programs), "version"], seconds=5):
+        if not daemon.alive or time.monotonic() > deadline:
+            raise ClusterError(f"containerd does not run; see {processes.log_of('containerd')}")
+        time.sleep(0.1)
+
+
+def import_program(programs: Programs, name: str, image: str) -> None:
+    """Make one of our programs an image of its own, with nothing else in it, and hand it to the runtime."""
+    archive = STATE / f"{name}.oci.tar"
+    images.write_program_image(archive, programs[name], image)
+    import_archive(programs, archive)
+    archive.unlink()
+
+
+def import_archive(programs: Programs, archive: Path) -> None:
+    """Hand an OCI archive to the runtime; it is known by the name in the archive."""
+    run([*_ctr(programs), "images", "import", "--local", archive], seconds=300)
+
+
+def shims() -> Iterator[int]:
+    """The processes that watch our containers: those that were told our socket."""
+    address = f"{CONTAINERD_SOCKET}"
+    for folder in Path("/proc").glob("[0-9]*"):
+        words = processes.command_line(int(folder.name))
+        if words and Path(words[0]).name.startswith("containerd-shim") and address in words:
+            yield int(folder.name)
+
+
+def kill_shims(*, patience: float = 10.0) -> None:
+    """End the watchers, whose containers are gone. Raises ClusterError if one survives."""
+    deadline = time.monotonic() + patience
+    while remaining := list(shims()):
+        if time.monotonic() > deadline:
+            raise ClusterError(f"these containerd shims did not end even when killed: {remaining}")
+        for pid in remaining:
+            processes.send(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _ctr(programs: Programs) -> list[str]:
+    return [os.fspath(programs["ctr"]), "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io"]
+
+
+def has_image(programs: Programs, image: str, identity: str) -> bool:
+    """Whether this very image was imported before and is still there."""
+    known = run([*_ctr(programs), "images", "list", "--quiet", f"name=={image}"]).split()
+    return image in known and _note(image).exists() and _note(image).read_text() == identity
+
+
+def remember_image(image: str, identity: str) -> None:
+    _note(image).parent.mkdir(exist_ok=True)
+    _note(image).write_text(identity)
+
+
+def _note(image: str) -> Path:
+    return STATE / "images" / image.replace("/", "_")

@@ -1,0 +1,3 @@
+module raetasks.test/pause
+
+go 1.26
