@@ -277,6 +277,9 @@ def _participle(verb: Token) -> str:
 
 
 def _negated(verb: Token, relation: str) -> str:
+    longer = [child for child in verb.children if child.lower_ == "longer"]
+    if any(word.lower_ in ("no", "not") for child in longer for word in child.children):
+        return f"NO_LONGER_{relation}"
     governed = verb.dep_ == "xcomp" and any(child.dep_ == "neg" for child in verb.head.children)
     return f"NOT_{relation}" if governed or any(child.dep_ == "neg" for child in verb.children) else relation
 
