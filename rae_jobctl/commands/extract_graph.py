@@ -22,16 +22,21 @@ _SHOWN = 40
 
 @app.command()
 def extract_graph(
-    tenant: Annotated[str | None, typer.Option("--tenant", help="Tenant, by UUID or by unique name.", show_default="required")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Tenant, by UUID or by unique name.", show_default="required")
+    ] = None,
     project: Annotated[str | None, typer.Option("--project", help="Project within the tenant.", show_default="required")] = None,
     memory_id: Annotated[
-        list[str] | None, typer.Option("--memory-id", help="These memories, of any layer; may be given again.", show_default="newest")
+        list[str] | None,
+        typer.Option("--memory-id", help="These memories, of any layer; may be given again.", show_default="newest"),
     ] = None,
     pending: Annotated[bool, typer.Option("--pending", help="Take what waits in the queue, beside other runs.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many memories, where no ids are given.")] = 50,
     shard: Annotated[int, typer.Option("--shard", min=0, help="With --pending: which share of the queue, from 0.")] = 0,
     shards: Annotated[int, typer.Option("--shards", min=1, max=1000, help="With --pending: how many shares there are.")] = 1,
-    min_confidence: Annotated[float, typer.Option("--min-confidence", min=0, max=1, help="Leave out less certain triples.")] = 0.7,
+    min_confidence: Annotated[
+        float, typer.Option("--min-confidence", min=0, max=1, help="Leave out less certain triples.")
+    ] = 0.7,
     model: Annotated[str | None, typer.Option("--model", help="Language model.", show_default="MINI_MODEL")] = None,
     auto_store: Annotated[bool, typer.Option("--store/--no-store", help="Write the graph, or only show the triples.")] = True,
     output: OutputOption = Output.TABLE,

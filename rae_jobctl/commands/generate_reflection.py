@@ -21,11 +21,15 @@ _MAX_CLUSTER = 50
 
 @app.command()
 def generate_reflection(
-    tenant: Annotated[str | None, typer.Option("--tenant", help="Tenant, by UUID or by unique name.", show_default="required")] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Tenant, by UUID or by unique name.", show_default="required")
+    ] = None,
     project: Annotated[str | None, typer.Option("--project", help="Project within the tenant.", show_default="required")] = None,
     since: Annotated[str, typer.Option("--since", help="How far back: 90m, 24h, 7d, 2w.")] = "24h",
     max_memories: Annotated[int, typer.Option("--max-memories", min=1, max=_MAX_MEMORIES, help="The newest so many.")] = 50,
-    min_cluster_size: Annotated[int, typer.Option("--min-cluster-size", min=1, max=_MAX_CLUSTER, help="Memories a theme needs.")] = 3,
+    min_cluster_size: Annotated[
+        int, typer.Option("--min-cluster-size", min=1, max=_MAX_CLUSTER, help="Memories a theme needs.")
+    ] = 3,
     kind: Annotated[str, typer.Option("--kind", help="insight, analysis, pattern, meta or synthesis.")] = "insight",
     model: Annotated[str | None, typer.Option("--model", help="Language model.", show_default="MINI_MODEL")] = None,
     output: OutputOption = Output.TABLE,
@@ -52,7 +56,9 @@ def generate_reflection(
         params = ReflectionParams(tenant, project, span, max_memories, min_cluster_size, ReflectionKind(kind))
         return await _run(invocation, params, model)
 
-    execute("generate-reflection", work, output=output, render=_render, summarise=_summarise, slot=slot, dry_run=dry_run, wait=wait)
+    execute(
+        "generate-reflection", work, output=output, render=_render, summarise=_summarise, slot=slot, dry_run=dry_run, wait=wait
+    )
 
 
 async def _run(invocation: Invocation, params: ReflectionParams, model: str | None) -> Outcome:

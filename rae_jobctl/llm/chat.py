@@ -36,7 +36,7 @@ class AnswerError(Exception):
         usage: what it has cost all the same.
     """
 
-    def __init__(self, reason: str, usage: Usage = Usage()) -> None:
+    def __init__(self, reason: str, usage: Usage) -> None:
         super().__init__(reason)
         self.reason = reason
         self.usage = usage

@@ -8,7 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rae_jobctl.llm.text import MAX_ENTITY, MAX_EVIDENCE, MAX_RELATION, entity_name, fold, is_named_in, is_quotation, relation_name
+from rae_jobctl.llm.text import (
+    MAX_ENTITY,
+    MAX_EVIDENCE,
+    MAX_RELATION,
+    entity_name,
+    fold,
+    is_named_in,
+    is_quotation,
+    relation_name,
+)
 from rae_jobctl.llm.types import EntityType, Memory, Triple
 
 #: More triples than this from one memory is no extraction any more.
@@ -72,8 +81,9 @@ class Checker:
         types = entity_type(claim.subject_type), entity_type(claim.object_type)
         return Triple(memory.id, subject, types[0], predicate, target, types[1], confidence, evidence)
 
-    def _reject(self, reason: str) -> None:
+    def _reject(self, reason: str) -> Triple | None:
         self.rejected[reason] += 1
+        return None
 
 
 def entity_type(value: Any) -> EntityType:

@@ -18,7 +18,10 @@ MAX_SENTENCE = 280
 MAX_EVIDENCE_IDS = 10
 MAX_ACTIONS = 5
 #: A sentence that begins so leans on the one before it.
-_LEANING = re.compile(r"^(however|therefore|this|these|that|it|as a result|since|also|but|and|so|he|she|they|then|depending)\b", re.IGNORECASE)
+_LEANING = re.compile(
+    r"^(however|therefore|this|these|that|it|as a result|since|also|but|and|so|he|she|they|then)\b",
+    re.IGNORECASE,
+)
 _FAILURE = re.compile(
     r"\b(fail(s|ed|ing|ure)?|error|crash(es|ed)?|bug|broken|regression|outage|incident|timeout|leak|vulnerab\w+|denial|incorrect\w*|"
     r"problem|flak\w+|stall\w*|lost)\b",

@@ -15,6 +15,7 @@ from rae_jobctl.llm.checks import Claim
 from rae_jobctl.llm.gazetteer import known_type, type_of
 from rae_jobctl.llm.text import MAX_EVIDENCE, entity_name
 from rae_jobctl.llm.types import EntityType
+from rae_jobctl.llm.words import words
 
 # spaCy ships no types; a token, a span or a document of it.
 Token = Any
@@ -28,19 +29,12 @@ _HEDGES = frozenset({"may", "might", "could", "would", "should", "can"})
 _WIDER = frozenset({"ORG", "PRODUCT", "GPE", "LOC", "FAC", "EVENT", "WORK_OF_ART"})
 _SKIPPED_PREPOSITIONS = frozenset({"like", "than", "per", "via", "due", "because", "as", "if", "unlike", "instead", "without"})
 #: Nouns that name nothing when they stand alone.
-_GENERIC = frozenset(
-    "thing way change release version issue method one lot part case time day week month year kind type example reason result number "
-    "fact place point work use user people problem bug fix option value default behaviour behavior function list set need order test "
-    "side end note item moment bit line name call class object difference support error file code argument parameter it everything "
-    "something nothing anything someone everyone other others both all some any many much most few each".split()
+_GENERIC = words("generic_nouns")
+_BYLINE = re.compile(
+    r"(?:\s\(|--\s*by\s+|\bBy\s+)((?:[A-Z][\w.'’-]+)(?:\s+(?:de|van|von|la|[A-Z][\w.'’-]*)){1,3})(?=[,).;]|\s*$|\s+and\b)"
 )
-_BYLINE = re.compile(r"(?:\s\(|--\s*by\s+|\bBy\s+)((?:[A-Z][\w.'’-]+)(?:\s+(?:de|van|von|la|[A-Z][\w.'’-]*)){1,3})(?=[,).;]|\s*$|\s+and\b)")
 #: Verbs that begin a change log's line, where a parser sees a noun.
-_IMPERATIVES = frozenset(
-    "add added allow avoid bump change check clean correct deprecate disable disallow document drop enable ensure fix fixed guard handle "
-    "harden ignore implement improve increase introduce limit make move prevent raise reduce refactor reject remove removed rename "
-    "replace restore restrict return revert skip speed stop support switch tighten treat update upgrade use".split()
-)
+_IMPERATIVES = words("imperatives")
 _VERSION = re.compile(r"v?\d+(\.\w+)+")
 _NAMED, _HALF_NAMED, _PLAIN = 0.9, 0.8, 0.7
 _MAX_WORDS = 7
@@ -156,9 +150,7 @@ class SentenceReader:
                     continue
                 confidence = _base(subject, target) - less - _doubt(verb)
                 evidence = _evidence(sentence, verb)
-                yield Claim(
-                    subject.text, relation, target.text, evidence, round(confidence, 2), subject.type, target.type
-                )
+                yield Claim(subject.text, relation, target.text, evidence, round(confidence, 2), subject.type, target.type)
 
     def _subjects(self, verb: Token, depth: int = 0) -> tuple[list[_Name], bool]:
         """The names that act in a clause, and whether they suffer instead (passive)."""
@@ -194,7 +186,9 @@ class SentenceReader:
     def _names(self, token: Token) -> list[_Name]:
         """The name at a token and those coordinated with it."""
         found = [self._name(token)]
-        found += [self._name(other) for other in token.conjuncts if other.i > token.i and other.pos_ in ("NOUN", "PROPN", "NUM", "X")]
+        found += [
+            self._name(other) for other in token.conjuncts if other.i > token.i and other.pos_ in ("NOUN", "PROPN", "NUM", "X")
+        ]
         return [name for name in found if name is not None]
 
     def _name(self, token: Token) -> _Name | None:
@@ -298,7 +292,12 @@ def _phrase_text(token: Token) -> str:
     if is_number and start == token.i > token.sent.start and doc[start - 1].pos_ == "PROPN":
         # "Django 5.2": the parser takes now the name, now the version for the head.
         start -= 1
-    if end < len(doc) and doc[end].pos_ == "NUM" and doc[end].dep_ in ("nummod", "appos") and any(c.isdigit() for c in doc[end].text):
+    if (
+        end < len(doc)
+        and doc[end].pos_ == "NUM"
+        and doc[end].dep_ in ("nummod", "appos")
+        and any(c.isdigit() for c in doc[end].text)
+    ):
         end += 1
     start, end = _widen_to_entity(token, start, end)
     while start < token.i and _leads_in(doc[start], token):
@@ -312,7 +311,11 @@ def _leads_in(word: Token, head: Token) -> bool:
     """Whether a word before a name is no part of it; "out-of-bounds" and "fully featured" are."""
     if word.doc[word.i + 1].text == "-":
         return False
-    return word.pos_ in ("DET", "PUNCT", "PRON", "SPACE") or (word.is_stop and word.pos_ != "PROPN") or (word.pos_ == "ADV" and word.head == head)
+    return (
+        word.pos_ in ("DET", "PUNCT", "PRON", "SPACE")
+        or (word.is_stop and word.pos_ != "PROPN")
+        or (word.pos_ == "ADV" and word.head == head)
+    )
 
 
 def _widen_to_entity(token: Token, start: int, end: int) -> tuple[int, int]:

@@ -33,7 +33,15 @@ MAX_ITEM_CHARACTERS = 6000
 MAX_ITEMS_PER_MEMORY = 16
 #: Memories of one theme that a reflection reads.
 MAX_THEME_MEMORIES = 20
-_KEYS = {"s": "subject", "p": "predicate", "o": "object", "q": "evidence", "c": "confidence", "st": "subject_type", "ot": "object_type"}
+_KEYS = {
+    "s": "subject",
+    "p": "predicate",
+    "o": "object",
+    "q": "evidence",
+    "c": "confidence",
+    "st": "subject_type",
+    "ot": "object_type",
+}
 
 
 @dataclass(frozen=True)
@@ -155,9 +163,7 @@ class OpenAIProvider:
         raw_actions = body.get("suggested_actions")
         actions = [_sentence(action, 240) for action in (raw_actions if isinstance(raw_actions, list) else [])[:5]]
         scores = Scores(*(unit_number(body, name) for name in ("novelty", "importance", "utility", "confidence")))
-        return ReflectionDraft(
-            summary, tuple(insights), tuple(filter(None, actions)), scores, rejected, usage + answer.usage
-        )
+        return ReflectionDraft(summary, tuple(insights), tuple(filter(None, actions)), scores, rejected, usage + answer.usage)
 
     def _estimate(self, asked: Sequence[Prompt], answers: Sequence[int]) -> Estimate:
         prompt_tokens = sum(estimate_tokens(prompt.system) + estimate_tokens(prompt.user) + 200 for prompt in asked)

@@ -83,8 +83,9 @@ Example, with the boundary 0f0f:
 0f0f 1 | Maria Lopez joined Initech in 2021 and leads the Atlas project.
 0f0f 2 | thanks, talk later!
 Answer:
-{{"t":[{{"i":1,"s":"Maria Lopez","st":"PERSON","p":"JOIN","o":"Initech","ot":"ORGANIZATION","q":"Maria Lopez joined Initech in 2021",\
-"c":0.97}},{{"i":1,"s":"Maria Lopez","st":"PERSON","p":"LEAD","o":"Atlas","ot":"PROJECT","q":"leads the Atlas project","c":0.95}}]}}
+{{"t":[{{"i":1,"s":"Maria Lopez","st":"PERSON","p":"JOIN","o":"Initech","ot":"ORGANIZATION",\
+"q":"Maria Lopez joined Initech in 2021","c":0.97}},{{"i":1,"s":"Maria Lopez","st":"PERSON","p":"LEAD",\
+"o":"Atlas","ot":"PROJECT","q":"leads the Atlas project","c":0.95}}]}}
 """
 
 _KIND_TASK = {
@@ -142,6 +143,6 @@ You bring the findings about one project of an AI agent together. You look for {
 
 Answer with:
 - summary: two or three sentences on what the findings say together, at most 600 characters.
-- suggested_actions: up to five concrete next steps that follow from the findings, each at most 200 characters; none if none follows.
+- suggested_actions: up to five concrete next steps that follow from the findings, each at most 200 characters, or none.
 - novelty, importance, utility, confidence: your judgement of the findings, each from 0 to 1."""
     return Prompt(system, spotlight(insights), "reflection", SYNTHESIS_SCHEMA, 1200)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from rae_jobctl.llm.text import fold
 from rae_jobctl.llm.types import Memory, Theme
+from rae_jobctl.llm.words import words
 
 #: Average similarity above which two groups are one theme. Short texts share few words: unrelated ones lie near 0.02, texts of
 #: one theme at 0.1 to 0.4.
@@ -21,21 +22,14 @@ MAX_TERMS = 5
 Vector = Mapping[str, float]
 
 _WORD = re.compile(r"[^\W_][\w.+#-]*[\w+#]|[^\W_]")
-_STOP = frozenset(
-    "a about above after again against all also am an and any are as at be because been before being below between both but by can "
-    "cannot could did do does doing down during each either else ever few for from further get gets getting got had has have having he "
-    "her here hers him his how however i if in into is it its itself just last let like made make makes many may me might more most "
-    "much must my new no nor not now of off on once one only or other our out over own per put rather s same see set she should since "
-    "so some still such t than that the their them then there these they this those through to today too two under until up upon us "
-    "use used uses using very via was we were what when where whether which while who whom why will with within without would yesterday "
-    "yet you your it's don't doesn't isn't we're i'm they're didn't won't can't that's also first three".split()
-)
+_STOP = words("stop_words")
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^a-z\s])|\n+")
 #: Sentences that thank, greet or name authors: the same words about everything, so they would tie anything together.
 _COURTESY = re.compile(
-    r"^(by\s+[A-Z@]|hi\b|hello\b|thank(s| you)\b|(the|we|many)\b.{0,60}\bthanks?\b|see\b.{0,40}\bfor (more|details)|please\b)", re.IGNORECASE
+    r"^(by\s+[A-Z@]|hi\b|hello\b|thank(s| you)\b|(the|we|many)\b.{0,60}\bthanks?\b|see\b.{0,40}\bfor (more|details)|please\b)",
+    re.IGNORECASE,
 )
 
 
@@ -165,8 +159,9 @@ def _merges(all_vectors: Sequence[Vector]) -> list[tuple[float, int, int]]:
             chain.append(best)
             continue
         del chain[-2:]
-        merges.append((near[top][best], *sorted((top, best))))
-        _join(near, size, *sorted((top, best)))
+        keep, drop = sorted((top, best))
+        merges.append((near[keep][drop], keep, drop))
+        _join(near, size, keep, drop)
     return merges
 
 

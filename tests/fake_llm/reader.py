@@ -12,7 +12,10 @@ from typing import Any
 
 _BOUNDARY = re.compile(r"Boundary: ([0-9a-f]{8})\. Items: (\d+)\.")
 #: The only grammar that the fake knows: "Alice uses Redis", "Bob works at Acme".
-_FACT = re.compile(r"\b([A-Z][\w-]*(?: [A-Z][\w-]*)*) (uses|works at|maintains|depends on|prefers|joined|owns) ((?:[A-Z][\w-]*)(?: [A-Z][\w-]*)*)")
+_FACT = re.compile(
+    r"\b([A-Z][\w-]*(?: [A-Z][\w-]*)*) (uses|works at|maintains|depends on|prefers|joined|owns) "
+    r"((?:[A-Z][\w-]*)(?: [A-Z][\w-]*)*)"
+)
 _VERBS = {
     "uses": "USE",
     "works at": "WORK_AT",

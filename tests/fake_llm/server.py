@@ -40,14 +40,15 @@ def error(status: int, code: str, *, param: str | None = None, message: str = "n
 def completion(content: str | None, *, finish: str = "stop", refusal: str | None = None, prompt: str = "") -> Reply:
     """A completion with usage counted at four characters a token."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
-    used = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(content or "") // 4, "prompt_tokens_details": {"cached_tokens": 0}}
+    asked, answered = len(prompt) // 4, len(content or "") // 4
+    used = {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
     body = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
         "model": "fake",
         "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
-        "usage": {**used, "total_tokens": used["prompt_tokens"] + used["completion_tokens"]},
+        "usage": {**used, "prompt_tokens_details": {"cached_tokens": 0}},
     }
     return Reply(200, json.dumps(body).encode())
 

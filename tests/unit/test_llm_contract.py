@@ -123,7 +123,9 @@ async def test_usage_of_every_call_is_counted(openai: Provider, fake: FakeLlm) -
     assert result.usage.completion_tokens > 0
 
 
-@pytest.mark.parametrize("fault", [error(429, "rate_limit_exceeded", retry_after="0"), error(500, "server_error"), error(503, "busy")])
+@pytest.mark.parametrize(
+    "fault", [error(429, "rate_limit_exceeded", retry_after="0"), error(500, "server_error"), error(503, "busy")]
+)
 async def test_a_passing_failure_is_tried_again(openai: Provider, fake: FakeLlm, fault: Reply) -> None:
     fake.faults.extend([fault, None])
     assert len((await openai.extract(memories("Alice uses Redis."))).triples) == 1
@@ -193,7 +195,12 @@ def lacks(*words: str) -> Any:
     def fault(request: Mapping[str, Any]) -> Reply | None:
         for word in words:
             if word in request or word == (request.get("response_format") or {}).get("type"):
-                return error(400, "invalid_request_error", param="response_format" if word.startswith("json") else word, message=f"unknown {word}")
+                return error(
+                    400,
+                    "invalid_request_error",
+                    param="response_format" if word.startswith("json") else word,
+                    message=f"unknown {word}",
+                )
         return None
 
     return fault
@@ -203,7 +210,9 @@ def lacks(*words: str) -> Any:
     ("missing", "asked"),
     [(("json_schema",), 2), (("json_schema", "json_object"), 3), (("max_completion_tokens",), 2), (("temperature",), 2)],
 )
-async def test_what_an_endpoint_lacks_is_found_out_once(openai: Provider, fake: FakeLlm, missing: tuple[str, ...], asked: int) -> None:
+async def test_what_an_endpoint_lacks_is_found_out_once(
+    openai: Provider, fake: FakeLlm, missing: tuple[str, ...], asked: int
+) -> None:
     fake.always = lacks(*missing)
     assert len((await openai.extract(memories("Alice uses Redis."))).triples) == 1
     assert len(fake.requests) == asked
@@ -275,7 +284,9 @@ def claim(**changes: Any) -> dict[str, Any]:
         (claim(p="USE_" * 40 + "X"), "TooLong"),
     ],
 )
-async def test_a_wrong_triple_is_rejected_and_counted_alone(openai: Provider, fake: FakeLlm, wrong: dict[str, Any], reason: str) -> None:
+async def test_a_wrong_triple_is_rejected_and_counted_alone(
+    openai: Provider, fake: FakeLlm, wrong: dict[str, Any], reason: str
+) -> None:
     given = memories("Alice uses Redis.", "Bob uses Kafka.")
     right = claim(i=2, s="Bob", o="Kafka", q="Bob uses Kafka")
     fake.faults.append(completion(json.dumps({"t": [wrong, right]})))
@@ -318,5 +329,3 @@ async def test_a_prompt_costs_at_most_two_and_a_half_times_its_source_at_batch_2
     given = memories(*["Alice uses Redis for the session cache of the shop. " * 6] * 20)
     source = sum(len(memory.content) for memory in given) / 4
     assert openai.estimate_extraction(given).prompt_tokens <= 2.5 * source
-
-

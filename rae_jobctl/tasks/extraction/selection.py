@@ -60,7 +60,7 @@ ON CONFLICT (memory_id) DO UPDATE
 SET lease_token = excluded.lease_token, leased_until = excluded.leased_until, tries = s.tries + 1, updated_at = now()
 WHERE NOT s.dead AND coalesce(s.leased_until, '-infinity') < now()
 RETURNING memory_id
-"""
+"""  # noqa: S608 - made of a constant of this module
 
 _BURY = """
 UPDATE rae_jobs.extraction_state

@@ -106,7 +106,9 @@ def _merged(key: str, limit: int) -> str:
 _EDGES = f"""
 INSERT INTO knowledge_graph_edges AS e (tenant_id, project, source_node_id, target_node_id, relation, properties)
 SELECT $1, $2, s.id, t.id, g.relation,
-       $8::jsonb || jsonb_build_object('confidence', g.confidence, 'evidence', g.evidence::jsonb, 'source_memory_ids', g.sources::jsonb)
+       $8::jsonb || jsonb_build_object(
+           'confidence', g.confidence, 'evidence', g.evidence::jsonb, 'source_memory_ids', g.sources::jsonb
+       )
 FROM unnest($3::text[], $4::text[], $5::text[], $6::float8[], $7::text[], $9::text[])
     AS g (subject, relation, object, confidence, evidence, sources)
 JOIN knowledge_graph_nodes AS s ON s.tenant_id = $1 AND s.project = $2 AND s.node_id = g.subject
@@ -233,5 +235,3 @@ def as_json(triple: Triple) -> dict[str, Any]:
         "confidence": triple.confidence,
         "evidence": triple.evidence,
     }
-
-

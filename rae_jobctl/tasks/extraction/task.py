@@ -290,7 +290,12 @@ async def preview(pool: Pool, provider: Provider, params: ExtractionParams) -> O
     extraction = await provider.extract(worth)
     kept = [triple for triple in extraction.triples if triple.confidence >= params.min_confidence]
     counters |= {"triples": len(kept), "failed": len(extraction.failed), "rejected": sum(extraction.rejected.values())}
-    result = {"project": params.project, "stored": False, "model": provider.model, "triples": [as_json(t) for t in kept[:MAX_SHOWN]]}
+    result = {
+        "project": params.project,
+        "stored": False,
+        "model": provider.model,
+        "triples": [as_json(t) for t in kept[:MAX_SHOWN]],
+    }
     message = f"would store {len(kept)} triples from {len(found.fresh)} memories"
     return Outcome(TASK, "DryRun", message, counters, result, dry_run=True)
 

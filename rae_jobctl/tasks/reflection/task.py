@@ -106,9 +106,13 @@ async def _reflect(job: _Job, slot: Slot) -> Outcome:
         claimed = await store.claim(connection, run, digest, CLAIM_SECONDS)
         known, before = (False, None) if claimed else await store.stored_reflection(connection, job.tenant.id, digest)
     if known:
-        return await _end(job, "AlreadyReflected", "these memories have been reflected upon before", _stored_result(params, before))
+        return await _end(
+            job, "AlreadyReflected", "these memories have been reflected upon before", _stored_result(params, before)
+        )
     if not claimed:
-        raise RunLocked("another run is reflecting upon the same memories", hint="its result will serve this request too; try again")
+        raise RunLocked(
+            "another run is reflecting upon the same memories", hint="its result will serve this request too; try again"
+        )
     return await _write(job, themes, digest)
 
 
@@ -123,25 +127,31 @@ async def _write(job: _Job, themes: Sequence[Theme], digest: str) -> Outcome:
         run.progressed = False
         raise
     seconds = time.monotonic() - started
-    made = store.Generation(digest, provider.name, provider.model, seconds, cost_usd(job.price, draft.usage) if provider.paid else 0.0)
+    made = store.Generation(
+        digest, provider.name, provider.model, seconds, cost_usd(job.price, draft.usage) if provider.paid else 0.0
+    )
     add_usage(run.counters, draft.usage)
     run.counters.update(insights=len(draft.insights), rejected=sum(draft.rejected.values()))
     async with run.batch() as connection:
         await record_usage(connection, run, provider, draft.usage, job.price, seconds)
         if not draft.insights:
             await store.release(connection, run, digest)
-            return await _end(job, "NoInsights", "the memories bear out no insight; nothing is stored", _causes(params, draft), connection)
+            return await _end(
+                job, "NoInsights", "the memories bear out no insight; nothing is stored", _causes(params, draft), connection
+            )
         stored = await store.store(connection, run, draft, themes, params.kind, made)
         if stored is None:
             raise RunLocked("the claim on these memories lapsed and another run took it")
-        result = {**_result(params, draft, made), "reflectionId": str(stored[0]), "memoryId": str(stored[1]) if stored[1] else None}
+        result = {
+            **_result(params, draft, made),
+            "reflectionId": str(stored[0]),
+            "memoryId": str(stored[1]) if stored[1] else None,
+        }
         message = f"{len(draft.insights)} insights from {run.counters['memories']} memories in {len(themes)} themes"
         return await _end(job, "Done", message, result, connection)
 
 
-async def _end(
-    job: _Job, reason: str, message: str, result: Mapping[str, Any], connection: Connection | None = None
-) -> Outcome:
+async def _end(job: _Job, reason: str, message: str, result: Mapping[str, Any], connection: Connection | None = None) -> Outcome:
     await job.run.finish(reason=reason, message=message, result=result, connection=connection)
     return Outcome(TASK, reason, message, dict(job.run.counters), result, run_ids=(str(job.run.id),))
 
@@ -212,7 +222,9 @@ def _model(provider: Provider) -> str:
 
 def _too_few(memories: Sequence[Memory], params: ReflectionParams) -> str:
     hours = params.since.total_seconds() / 3600
-    return f"{len(memories)} episodic memories in the last {hours:g} h are fewer than {params.min_cluster_size}; nothing is stored"
+    return (
+        f"{len(memories)} episodic memories in the last {hours:g} h are fewer than {params.min_cluster_size}; nothing is stored"
+    )
 
 
 def _result(params: ReflectionParams, draft: ReflectionDraft, made: store.Generation) -> dict[str, Any]:
@@ -225,7 +237,11 @@ def _result(params: ReflectionParams, draft: ReflectionDraft, made: store.Genera
             "suggested_actions": list(draft.actions),
         },
         "insight_evidence": [
-            {"memoryIds": [str(i) for i in insight.evidence], "confidence": insight.confidence, "singleSource": insight.single_source}
+            {
+                "memoryIds": [str(i) for i in insight.evidence],
+                "confidence": insight.confidence,
+                "singleSource": insight.single_source,
+            }
             for insight in draft.insights
         ],
         "kind": str(params.kind),
