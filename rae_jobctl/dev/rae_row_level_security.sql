@@ -5,7 +5,8 @@
 -- Its traits, which the tasks have to live with:
 --  * the policies are made TO a role (`postgres`), so any other role that is no owner sees no row at all
 --    until it is a member of that role;
---  * without FORCE the tables' owner is not bound;
+--  * without FORCE the tables' owner is not bound, nor is a member of the owner: where `postgres` owns the
+--    tables, membership in it opens every tenant;
 --  * two settings are in use: `app.current_tenant_id`, and `app.current_tenant` in the younger tables. An
 --    unset one hides every row, but one that was set and is empty again raises "invalid input syntax for
 --    type uuid".
