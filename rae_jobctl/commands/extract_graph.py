@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -10,13 +11,13 @@ import typer
 from rae_jobctl.commands.execution import Invocation, execute
 from rae_jobctl.commands.options import DryRunOption, Output, OutputOption, SlotOption, WaitOption
 from rae_jobctl.errors import BadDataError, UsageError
+from rae_jobctl.settings import number
 
 if TYPE_CHECKING:
     from rae_jobctl.outcome import Outcome
     from rae_jobctl.tasks.extraction.params import ExtractionParams
 
 app = typer.Typer(add_completion=False)
-_TRIES = 3
 _SHOWN = 40
 
 
@@ -62,7 +63,10 @@ def extract_graph(
         if not pending and limit > MAX_MEMORIES:
             raise UsageError(f"--limit {limit} is more than {MAX_MEMORIES}", hint="with --pending there is no upper bound")
         ids = parse_ids(memory_id or [], MAX_MEMORIES)
-        params = ExtractionParams(tenant, project, ids, limit, pending, shard, shards, min_confidence, auto_store, _tries())
+        tries, lease = _patience()
+        params = ExtractionParams(
+            tenant, project, ids, limit, pending, shard, shards, min_confidence, auto_store, tries=tries, lease_seconds=lease
+        )
         return await _run(invocation, params, model)
 
     execute("extract-graph", work, output=output, render=_render, summarise=_summarise, slot=slot, dry_run=dry_run, wait=wait)
@@ -93,12 +97,10 @@ def _is_uuid(text: str) -> bool:
     return True
 
 
-def _tries() -> int:
-    import os
-
-    from rae_jobctl.settings import number
-
-    return int(number(os.environ, "RAE_EXTRACTION_TRIES", _TRIES, low=1, high=100))
+def _patience() -> tuple[int, float]:
+    """Tries of a memory before it is dead, and seconds that a lease holds."""
+    tries = number(os.environ, "RAE_EXTRACTION_TRIES", 3, low=1, high=100)
+    return int(tries), number(os.environ, "RAE_EXTRACTION_LEASE_SECONDS", 900, low=1, high=86400)
 
 
 async def _run(invocation: Invocation, params: ExtractionParams, model: str | None) -> Outcome:
