@@ -14,7 +14,7 @@ import typer.core
 
 from rae_jobctl import __version__
 from rae_jobctl.commands import CATALOG, CommandEntry
-from rae_jobctl.commands.reporting import report_error
+from rae_jobctl.commands.reporting import report_error, unexpected
 from rae_jobctl.errors import BadDataError, ExitCode, TaskError
 from rae_jobctl.outcome import Outcome, write_termination_message
 from rae_jobctl.request import Request, read_request
@@ -131,6 +131,8 @@ def run(args: list[str] | None = None) -> int:
         return int(ExitCode.USAGE) if code == _CLICK_USAGE else code
     except TaskError as error:
         return _refused(error)
+    except Exception as error:
+        return _refused(unexpected(error))
     return int(ExitCode.DONE)
 
 

@@ -24,7 +24,7 @@ def test_the_example_requests_end_complete(release: Release) -> None:
 
     assert condition(extraction, "Complete")["status"] == "True", extraction["status"]
     assert condition(reflection, "Complete")["status"] == "True", reflection["status"]
-    assert extraction["status"]["result"]["counters"]["triplesStored"] > 20
+    assert extraction["status"]["result"]["counters"]["triples"] > 20
     assert reflection["status"]["attempts"] == 1
 
 
