@@ -1,6 +1,6 @@
 """Write what is generated from elsewhere: the chart's copy of the CRDs, and k8s/cronjobs/ from the chart.
 
-`python scripts/generate_manifests.py` writes, `--check` names what is stale and fails. Helm is the one in HELM, on PATH, or built.
+`python scripts/generate_manifests.py` writes, `--check` names what is stale and fails. Helm: the one in HELM, on PATH, or built.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Chart:
         raise AssertionError(f"helm accepts {values}")
 
     def _run(self, verb: str, release: str, values: Mapping[str, Any] | None, *flags: str) -> str:
-        command = [self.helm, verb, release, CHART, "--namespace=rae", "--values=-", *flags]
+        command: list[str | Path] = [self.helm, verb, release, CHART, "--namespace=rae", "--values=-", *flags]
         text = yaml.safe_dump(dict(values or {}))
         # No kubeconfig: what the tests see must not depend on a cluster that happens to be near.
         env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "KUBECONFIG": "/dev/null"}

@@ -65,6 +65,11 @@ class ApiServer:
             [self.helm_path, *words, "--namespace=rae", *(["--values=-"] if values is not None else [])], yaml.safe_dump(values)
         )
 
+    def shell(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a script in which `kubectl` is the one of this API server."""
+        folder = Path(self.kubectl_path).parent
+        return self._run(["sh", "-c", f"PATH={folder}:$PATH; {script}"], None)
+
     def get(self, what: str, namespace: str = "rae") -> list[dict[str, Any]]:
         """All objects of a kind."""
         done = self.kubectl("get", what, f"--namespace={namespace}", "--output=json")
@@ -264,3 +269,14 @@ def test_a_secret_without_the_key_is_refused_with_the_keys_that_it_has(api: ApiS
     assert accepted.returncode == 0, accepted.stderr
     api.helm("uninstall", "rae-tasks", "--no-hooks")
     api.kubectl("delete", "secret", "pg", "--namespace=rae")
+
+
+def test_the_notes_way_to_a_dry_run_works_as_it_is_written(installed: ApiServer) -> None:
+    notes = installed.helm("get", "notes", "rae-tasks").stdout
+    start = notes.index("kubectl -n rae create job --from=cronjob/rae-tasks-decay decay-try")
+    command = notes[start : notes.index("create -f -", start) + len("create -f -")]
+    done = installed.shell(command)
+    assert done.returncode == 0, done.stderr
+    (job,) = [item for item in installed.get("jobs") if item["metadata"]["name"] == "decay-try"]
+    installed.kubectl("delete", "job", "decay-try", "--namespace=rae", "--wait=false")
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["decay", "--dry-run"]
