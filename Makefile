@@ -55,3 +55,7 @@ demo: ## The whole product on a real cluster: install, one request of each kind,
 .PHONY: demo-down
 demo-down: ## End the demo and its cluster
 	python3 -m scripts.demo down
+
+.PHONY: bench
+bench: .venv/.ready ## Measure (B=<name> for one benchmark); a JSON line for each figure, exit code 1 when one misses its goal
+	@$(PY) -m bench $(B)

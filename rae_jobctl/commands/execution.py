@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import typer
 
 from rae_jobctl.commands.options import Output
+from rae_jobctl.commands.reporting import report_error
 from rae_jobctl.deadline import StopSignal, stop_on_signals
 from rae_jobctl.errors import ExitCode, TaskError
 from rae_jobctl.logs import get_logger
@@ -120,14 +120,6 @@ def _report(outcome: Outcome, error: TaskError | None, output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps(outcome.as_json(), ensure_ascii=False, default=str))
     report_error(error or TaskError(outcome.message))
-
-
-def report_error(error: TaskError) -> None:
-    """Say on standard error what is wrong and how to mend it."""
-    colour = sys.stderr.isatty()
-    typer.echo(f"{typer.style('error:', fg='red', bold=True) if colour else 'error:'} {error.message}", err=True)
-    if error.hint:
-        typer.echo(f"{typer.style('hint:', fg='cyan') if colour else 'hint:'} {error.hint}", err=True)
 
 
 def _print(outcome: Outcome, output: Output, render: Render) -> None:
