@@ -26,3 +26,27 @@ lint: .venv/.ready ## ruff, mypy --strict, import-linter
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
+
+.PHONY: cluster-up
+cluster-up: ## Have a healthy Kubernetes on this machine (kind where Docker answers)
+	python3 -m tests.cluster up
+
+.PHONY: cluster-down
+cluster-down: ## End it and leave nothing of it
+	python3 -m tests.cluster down
+
+.PHONY: image
+image: ## Build the image, and print its size and what is in it
+	python3 -m scripts.image --describe rae-tasks
+
+.PHONY: demo
+demo: ## The whole product on a real cluster: install, one request of each kind, what came of them
+	python3 -m scripts.demo up
+
+.PHONY: demo-down
+demo-down: ## End the demo and its cluster
+	python3 -m scripts.demo down
+
+.PHONY: bench
+bench: .venv/.ready ## Measure (B=<name> for one benchmark); a JSON line for each figure, exit code 1 when one misses its goal
+	@$(PY) -m bench $(B)

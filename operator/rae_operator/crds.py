@@ -118,7 +118,8 @@ def status_rules() -> list[Schema]:
             "message": "a terminal condition never changes",
         },
         {
-            "rule": "!has(oldSelf.phase) || !(oldSelf.phase in ['Complete', 'Failed']) || (has(self.phase) && self.phase == oldSelf.phase)",
+            "rule": "!has(oldSelf.phase) || !(oldSelf.phase in ['Complete', 'Failed']) || "
+            "(has(self.phase) && self.phase == oldSelf.phase)",
             "message": "a terminal phase never changes",
         },
         {
@@ -141,7 +142,8 @@ def root_rules() -> list[Schema]:
             "message": "metadata.name contains a dot; it becomes part of the Jobs' and pods' names",
         },
         {
-            "rule": "!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Complete', 'Failed']) || has(self.status)",
+            "rule": "!has(oldSelf.status) || !has(oldSelf.status.phase) || "
+            "!(oldSelf.status.phase in ['Complete', 'Failed']) || has(self.status)",
             "message": "the status of a finished request cannot be removed",
         },
     ]
@@ -182,8 +184,14 @@ def definition(kind: Kind) -> Schema:
         "description": kind.spec.__doc__,
         "required": ["spec"],
         "x-kubernetes-validations": root_rules(),
-        "properties": {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}, "spec": spec, "status": status},
-    }  # fmt: skip
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -224,7 +232,8 @@ class _Plain(yaml.SafeDumper):
 def render() -> dict[str, str]:
     """The files, by name."""
     return {
-        f"{GROUP}_{kind.plural}.yaml": HEADER + yaml.dump(definition(kind), Dumper=_Plain, sort_keys=False, width=130, allow_unicode=True)
+        f"{GROUP}_{kind.plural}.yaml": HEADER
+        + yaml.dump(definition(kind), Dumper=_Plain, sort_keys=False, width=130, allow_unicode=True)
         for kind in KINDS
     }
 

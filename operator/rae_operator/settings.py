@@ -35,11 +35,11 @@ class _Part(BaseModel):
 class LeaseSettings(_Part):
     """The lease that makes this process the one that writes. Seconds, by a monotonic clock."""
 
-    name: str = Field("rae-operator", min_length=1, max_length=253)
+    name: str = Field(default="rae-operator", min_length=1, max_length=253)
     namespace: str | None = None
-    duration_seconds: float = Field(15, ge=1, le=300)
-    renew_deadline_seconds: float = Field(10, gt=0, le=300)
-    retry_seconds: float = Field(2, gt=0, le=60)
+    duration_seconds: float = Field(default=15, ge=1, le=300)
+    renew_deadline_seconds: float = Field(default=10, gt=0, le=300)
+    retry_seconds: float = Field(default=2, gt=0, le=60)
 
     @model_validator(mode="after")
     def _ordered(self) -> LeaseSettings:
@@ -52,22 +52,22 @@ class HttpSettings(_Part):
     """Where /healthz and /metrics are served; an empty host means every address."""
 
     host: str = ""
-    port: int = Field(8080, ge=0, le=65_535)
+    port: int = Field(default=8080, ge=0, le=65_535)
 
 
 class ProgressSettings(_Part):
     """How the logs of running pods are read for their progress."""
 
     enabled: bool = True
-    interval_seconds: float = Field(15, ge=1)
-    max_concurrent: int = Field(4, ge=1, le=64)
-    max_bytes: int = Field(16_384, ge=1_024, le=1_048_576)
+    interval_seconds: float = Field(default=15, ge=1)
+    max_concurrent: int = Field(default=4, ge=1, le=64)
+    max_bytes: int = Field(default=16_384, ge=1_024, le=1_048_576)
 
 
 class PodSettings(_Part):
     """What a kind may set differently from `task`."""
 
-    soft_limit_seconds: int | None = Field(None, ge=1, le=86_400)
+    soft_limit_seconds: int | None = Field(default=None, ge=1, le=86_400)
     resources: Passthrough | None = None
     env: list[Passthrough] = []
     node_selector: dict[str, str] | None = None
@@ -79,9 +79,10 @@ class TaskSettings(_Part):
     """The pod that runs a task. `image` alone is required."""
 
     image: str = Field(min_length=1)
-    image_pull_policy: str | None = Field(None, pattern="^(Always|IfNotPresent|Never)$")
+    image_pull_policy: str | None = Field(default=None, pattern="^(Always|IfNotPresent|Never)$")
     image_pull_secrets: list[Passthrough] = []
     command: list[str] = ["rae-jobctl"]
+    args: list[str] = []
     service_account_name: str | None = None
     env: list[Passthrough] = []
     env_from: list[Passthrough] = []
@@ -99,22 +100,26 @@ class TaskSettings(_Part):
     volumes: list[Passthrough] = []
     volume_mounts: list[Passthrough] = []
     tmp_size_limit: str = "256Mi"
-    soft_limit_seconds: int = Field(540, ge=1, le=86_400)
-    termination_grace_period_seconds: int = Field(60, ge=1, le=3_600)
+    soft_limit_seconds: int = Field(default=540, ge=1, le=86_400)
+    termination_grace_period_seconds: int = Field(default=60, ge=1, le=3_600)
 
 
 class Settings(_Part):
     """All of the operator's settings."""
 
-    namespaces: list[str] = Field([], description="Watched namespaces; the operator's own when empty.")
-    workers: int = Field(8, ge=1, le=64)
-    resync_seconds: float = Field(90, ge=1)
-    max_active_jobs: int = Field(0, ge=0, description="Jobs at once over all requests; 0 is no limit.")
-    pre_running_deadline_seconds: int = Field(1_800, ge=1)
-    config_missing_grace_seconds: int = Field(15, ge=0)
-    disruption_allowance: int = Field(3, ge=0, le=100, description="Evictions and drains that one attempt's deadline leaves room for.")
-    ttl_seconds_after_finished: int = Field(604_800, ge=0, description="For requests that name no time of their own.")
-    job_ttl_seconds: int = Field(3_600, ge=0, description="How long a request's Jobs stay after its end; failed ones too.")
+    namespaces: list[str] = Field(default=[], description="Watched namespaces; the operator's own when empty.")
+    workers: int = Field(default=8, ge=1, le=64)
+    resync_seconds: float = Field(default=90, ge=1)
+    max_active_jobs: int = Field(default=0, ge=0, description="Jobs at once over all requests; 0 is no limit.")
+    pre_running_deadline_seconds: int = Field(default=1_800, ge=1)
+    config_missing_grace_seconds: int = Field(default=15, ge=0)
+    disruption_allowance: int = Field(
+        default=3, ge=0, le=100, description="Evictions and drains that one attempt's deadline leaves room for."
+    )
+    ttl_seconds_after_finished: int = Field(default=604_800, ge=0, description="For requests that name no time of their own.")
+    job_ttl_seconds: int = Field(
+        default=3_600, ge=0, description="How long a request's Jobs stay after its end; failed ones too."
+    )
     lease: LeaseSettings = LeaseSettings()
     http: HttpSettings = HttpSettings()
     progress: ProgressSettings = ProgressSettings()

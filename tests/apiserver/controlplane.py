@@ -103,7 +103,10 @@ def _write_files(plane: ControlPlane) -> None:
     plane.folder.mkdir(parents=True, exist_ok=True)
     (plane.folder / "users.csv").write_text(USERS)
     subprocess.run(
-        ["openssl", "genrsa", "-out", plane.folder / "sa.key", "2048"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["openssl", "genrsa", "-out", plane.folder / "sa.key", "2048"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     for path, token in ((plane.kubeconfig, ADMIN_TOKEN), (plane.operator_kubeconfig, OPERATOR_TOKEN)):
         path.write_text(json.dumps(_kubeconfig(plane.url, token)))

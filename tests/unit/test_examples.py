@@ -187,3 +187,34 @@ def test_the_request_manifests_keep_the_names_of_the_original_readme() -> None:
         "limit": 50,
         "minConfidence": 0.7,
     }
+
+
+def _spec_schemas() -> dict[str, dict[str, Any]]:
+    """The schema of `spec` in the installed CRDs, by kind."""
+    found = [yaml.safe_load(path.read_text()) for path in (EXAMPLES.parent / "k8s" / "crds").glob("*.yaml")]
+    return {
+        crd["spec"]["names"]["kind"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        for crd in found
+    }
+
+
+def _violations(spec: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """The fields of a spec that are unknown, too small, too large or of the wrong form."""
+    wrong = [name for name in schema.get("required", []) if name not in spec]
+    for name, value in spec.items():
+        rule = schema["properties"].get(name)
+        fits = rule is not None and (
+            re.search(rule.get("pattern", ""), value) is not None
+            if isinstance(value, str)
+            else rule.get("minimum", value) <= value <= rule.get("maximum", value)
+        )
+        wrong += [] if fits else [name]
+    return wrong
+
+
+def test_the_request_manifests_fit_the_crds_except_for_the_one_mistake() -> None:
+    schemas = _spec_schemas()
+    for path in (EXAMPLES / "requests").glob("*.yaml"):
+        manifest = yaml.safe_load(path.read_text())
+        expected = ["minConfidence"] if path.stem == "invalid-request" else []
+        assert _violations(manifest["spec"], schemas[manifest["kind"]]) == expected, path.name

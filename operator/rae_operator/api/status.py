@@ -47,7 +47,7 @@ class Condition(ApiModel):
     reason: Reason
     message: Message = ""
     last_transition_time: Timestamp
-    observed_generation: int | None = Field(None, ge=0)
+    observed_generation: int | None = Field(default=None, ge=0)
 
 
 class Stopping(ApiModel):
@@ -63,7 +63,7 @@ class LastFailure(ApiModel):
     attempt: int = Field(ge=1, le=MAX_ATTEMPT_NUMBER)
     reason: Reason
     message: Message = ""
-    exit_code: int | None = Field(None, ge=0, le=255)
+    exit_code: int | None = Field(default=None, ge=0, le=255)
     time: Timestamp
 
 
@@ -74,7 +74,7 @@ class Result(ApiModel):
     message: Message | None = None
     counters: Annotated[dict[str, int], Field(max_length=32)] | None = None
     summary: Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})] | None = Field(
-        None, description="A small part of the result, at most 3,000 bytes."
+        default=None, description="A small part of the result, at most 3,000 bytes."
     )
 
 
@@ -83,34 +83,43 @@ class ResultRef(ApiModel):
 
     slot: Annotated[str, Field(max_length=200)] = Field(description="The run's slot: the request's idempotency key, or its uid.")
     runs: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=8)] | None = Field(
-        None, description="Ids of the ledger's rows, when the pod could still tell them."
+        default=None, description="Ids of the ledger's rows, when the pod could still tell them."
     )
 
 
 class RequestStatus(ApiModel):
     """Written by the operator alone."""
 
-    observed_generation: int | None = Field(None, ge=0)
+    observed_generation: int | None = Field(default=None, ge=0)
     phase: Phase | None = None
     reason: Reason | None = None
     message: Message | None = None
-    attempts: int = Field(0, ge=0, le=MAX_ATTEMPT_NUMBER, description="Number of the last attempt that was started.")
-    settled_attempts: int = Field(0, ge=0, le=MAX_ATTEMPT_NUMBER, description="Number of the last attempt whose end was taken in.")
-    failures: int = Field(0, ge=0, le=MAX_ATTEMPT_NUMBER, description="Attempts that failed and count against spec.retry.maxAttempts.")
+    attempts: int = Field(default=0, ge=0, le=MAX_ATTEMPT_NUMBER, description="Number of the last attempt that was started.")
+    settled_attempts: int = Field(
+        default=0, ge=0, le=MAX_ATTEMPT_NUMBER, description="Number of the last attempt whose end was taken in."
+    )
+    failures: int = Field(
+        default=0, ge=0, le=MAX_ATTEMPT_NUMBER, description="Attempts that failed and count against spec.retry.maxAttempts."
+    )
     job_name: ObjectName | None = None
     pod_name: ObjectName | None = None
-    start_time: Timestamp | None = Field(None, description="When the first pod began to run.")
+    start_time: Timestamp | None = Field(default=None, description="When the first pod began to run.")
     completion_time: Timestamp | None = None
-    duration: Annotated[str, Field(max_length=32)] | None = Field(None, description="From start to completion, for a person.")
-    duration_seconds: int | None = Field(None, ge=0)
-    deadline_time: Timestamp | None = Field(None, description="When spec.deadlineSeconds is over.")
+    duration: Annotated[str, Field(max_length=32)] | None = Field(
+        default=None, description="From start to completion, for a person."
+    )
+    duration_seconds: int | None = Field(default=None, ge=0)
+    deadline_time: Timestamp | None = Field(default=None, description="When spec.deadlineSeconds is over.")
     next_attempt_time: Timestamp | None = None
-    progress: Annotated[str, Field(max_length=48)] | None = Field(None, description='"done/total" as the task last told.')
+    progress: Annotated[str, Field(max_length=48)] | None = Field(default=None, description='"done/total" as the task last told.')
     stopping: Stopping | None = None
     last_failure: LastFailure | None = None
     result: Result | None = None
     result_ref: ResultRef | None = None
-    conditions: Annotated[
-        list[Condition],
-        Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
-    ] | None = None
+    conditions: (
+        Annotated[
+            list[Condition],
+            Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+        ]
+        | None
+    ) = None
