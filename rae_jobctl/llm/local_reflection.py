@@ -23,8 +23,8 @@ _LEANING = re.compile(
     re.IGNORECASE,
 )
 _FAILURE = re.compile(
-    r"\b(fail(s|ed|ing|ure)?|error|crash(es|ed)?|bug|broken|regression|outage|incident|timeout|leak|vulnerab\w+|denial|incorrect\w*|"
-    r"problem|flak\w+|stall\w*|lost)\b",
+    r"\b(fail(s|ed|ing|ure)?|error|crash(es|ed)?|bug|broken|regression|outage|incident|timeout|leak|vulnerab\w+|denial|"
+    r"incorrect\w*|problem|flak\w+|stall\w*|lost)\b",
     re.IGNORECASE,
 )
 _INTENT = re.compile(

@@ -86,6 +86,12 @@ class FakeLlm:
             self._server.server_close()
             thread.join()
 
+    def wait_for(self, count: int, patience: float = 60.0) -> None:
+        """Return once so many requests have come, or patience ends."""
+        limit = time.monotonic() + patience
+        while len(self.requests) < count and time.monotonic() < limit:
+            time.sleep(0.01)
+
     def reply_to(self, path: str, request: Mapping[str, Any]) -> Reply:
         """The reply to one request."""
         self.requests.append(request)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -39,7 +37,9 @@ def fake() -> Iterator[FakeLlm]:
 
 def settings(fake: FakeLlm, **changes: Any) -> LlmSettings:
     base: dict[str, Any] = {"max_retries": 1, "max_wait": 0.2, "timeout": 20.0, "batch_size": 5, "concurrency": 3}
-    return LlmSettings(ProviderName.OPENAI, "gpt-4o-mini", base_url=fake.base_url, **{**base, "price": (0.15, 0.075, 0.6), **changes})
+    return LlmSettings(
+        ProviderName.OPENAI, "gpt-4o-mini", base_url=fake.base_url, **{**base, "price": (0.15, 0.075, 0.6), **changes}
+    )
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def params(**changes: Any) -> ExtractionParams:
     return ExtractionParams(**{"tenant": "demo-tenant", "project": PROJECT, **changes})
 
 
-async def run(db: GraphDatabase, provider: Provider, *, key: str | None = None, stop: StopSignal | None = None, **changes: Any) -> Outcome:
+async def run(
+    db: GraphDatabase, provider: Provider, *, key: str | None = None, stop: StopSignal | None = None, **changes: Any
+) -> Outcome:
     return await extract_graph(
         db.pool, provider, params(**changes), slot=slot(key), stop=stop or StopSignal(), price=(0.15, 0.075, 0.6)
     )
@@ -82,7 +84,9 @@ async def test_small_talk_costs_no_call(db: GraphDatabase, provider: Provider, f
     assert await db.marked() == set(ids)
 
 
-async def test_it_extracts_the_memories_that_it_was_given_and_no_others(db: GraphDatabase, provider: Provider, fake: FakeLlm) -> None:
+async def test_it_extracts_the_memories_that_it_was_given_and_no_others(
+    db: GraphDatabase, provider: Provider, fake: FakeLlm
+) -> None:
     ids = await db.remember("Alice uses Redis.", "Bob uses Kafka.")
     outcome = await run(db, provider, memory_ids=(ids[0],))
     assert await db.marked() == {ids[0]}
@@ -114,7 +118,9 @@ async def test_a_second_run_calls_nobody_and_changes_nothing(db: GraphDatabase, 
     assert await db.edges() == before
 
 
-async def test_the_same_slot_is_done_once_and_gives_its_result_again(db: GraphDatabase, provider: Provider, fake: FakeLlm) -> None:
+async def test_the_same_slot_is_done_once_and_gives_its_result_again(
+    db: GraphDatabase, provider: Provider, fake: FakeLlm
+) -> None:
     await db.remember("Alice uses Redis.")
     first = await run(db, provider, key="request-1")
     await db.remember("Bob uses Kafka.")
@@ -130,9 +136,20 @@ async def test_history_from_before_the_migration_is_extracted_on_request_alone(d
     assert (await run(db, provider, memory_ids=(old,))).counters["triples"] == 1
 
 
-async def test_a_fact_seen_again_keeps_its_greatest_confidence_and_gains_evidence(db: GraphDatabase, provider: Provider, fake: FakeLlm) -> None:
+async def test_a_fact_seen_again_keeps_its_greatest_confidence_and_gains_evidence(
+    db: GraphDatabase, provider: Provider, fake: FakeLlm
+) -> None:
     def says(confidence: float) -> Any:
-        triple = {"i": 1, "s": "Alice", "st": "PERSON", "p": "USE", "o": "Redis", "ot": "OTHER", "q": "Alice uses Redis", "c": confidence}
+        triple = {
+            "i": 1,
+            "s": "Alice",
+            "st": "PERSON",
+            "p": "USE",
+            "o": "Redis",
+            "ot": "OTHER",
+            "q": "Alice uses Redis",
+            "c": confidence,
+        }
         return completion(json.dumps({"t": [triple]}))
 
     fake.faults.extend([says(0.9), says(0.75)])
@@ -152,7 +169,10 @@ async def test_a_fact_seen_again_keeps_its_greatest_confidence_and_gains_evidenc
 async def test_an_edge_that_rae_made_gains_evidence_and_keeps_its_own_properties(db: GraphDatabase, provider: Provider) -> None:
     nodes = [
         await db.value(
-            "INSERT INTO knowledge_graph_nodes (tenant_id, project, node_id, label) VALUES ($1, $2, $3, $3) RETURNING id", TENANT, PROJECT, name
+            "INSERT INTO knowledge_graph_nodes (tenant_id, project, node_id, label) VALUES ($1, $2, $3, $3) RETURNING id",
+            TENANT,
+            PROJECT,
+            name,
         )
         for name in ("alice", "redis")
     ]
@@ -220,7 +240,9 @@ def poison(request: Any) -> Any:
     return REFUSED if "POISON" in request["messages"][1]["content"] else None
 
 
-async def test_a_poisonous_memory_is_dead_after_its_tries_and_costs_no_more_calls(db: GraphDatabase, provider: Provider, fake: FakeLlm) -> None:
+async def test_a_poisonous_memory_is_dead_after_its_tries_and_costs_no_more_calls(
+    db: GraphDatabase, provider: Provider, fake: FakeLlm
+) -> None:
     fake.always = poison
     (bad,) = await db.remember("POISON uses Venom.")
     reasons = []
@@ -331,8 +353,7 @@ async def test_a_memory_deleted_meanwhile_leaves_no_triple(db: GraphDatabase, pr
     await db.remember("Alice uses Redis.")
     fake.delay = 0.5
     task = asyncio.create_task(run(db, provider))
-    while not fake.requests:
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(fake.wait_for, 1)
     await db.pool.execute("DELETE FROM memories")
     await task
     assert await db.edges() == {}
@@ -343,7 +364,9 @@ async def test_a_memory_deleted_meanwhile_leaves_no_triple(db: GraphDatabase, pr
 
 def command(db: GraphDatabase, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DATABASE_URL": db.url, "RAE_LLM_PROVIDER": "local", **env}
-    return subprocess.run([sys.executable, "-m", "rae_jobctl", "extract-graph", *arguments], env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "rae_jobctl", "extract-graph", *arguments], env=environment, capture_output=True, text=True
+    )
 
 
 async def test_the_command_takes_a_request_and_writes_a_small_termination_message(db: GraphDatabase, tmp_path: Any) -> None:
@@ -402,6 +425,14 @@ async def test_a_dry_run_writes_nothing_and_pays_nothing(db: GraphDatabase, fake
     assert await db.value("SELECT count(*) FROM rae_jobs.task_runs") == 0
 
 
+def kill_after(fake: FakeLlm, calls: int, args: list[str], env: dict[str, str]) -> None:
+    """Start the command and kill it once the fake has had so many more requests."""
+    process = subprocess.Popen(args, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    fake.wait_for(len(fake.requests) + calls)
+    process.kill()
+    process.wait()
+
+
 @pytest.mark.parametrize("how", [["--slot", "k"], ["--pending", "--limit", "1000"]])
 async def test_a_killed_pod_loses_no_memory_and_stores_none_twice(db: GraphDatabase, fake: FakeLlm, how: list[str]) -> None:
     ids = await db.remember(*[f"Alice uses Redis{n}." for n in range(40)])
@@ -417,12 +448,7 @@ async def test_a_killed_pod_loses_no_memory_and_stores_none_twice(db: GraphDatab
     }
     args = [sys.executable, "-m", "rae_jobctl", "extract-graph", "--tenant", "demo-tenant", "--project", PROJECT, *how]
     for calls in (2, 6, 11):
-        process = subprocess.Popen(args, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        target, limit = len(fake.requests) + calls, time.monotonic() + 60
-        while len(fake.requests) < target and process.poll() is None and time.monotonic() < limit:
-            await asyncio.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        await asyncio.to_thread(process.wait)
+        await asyncio.to_thread(kill_after, fake, calls, args, env)
     await db.pool.execute("UPDATE rae_jobs.extraction_state SET leased_until = now() - interval '1 second'")
     done = await asyncio.to_thread(subprocess.run, args, env=env, capture_output=True)
     assert done.returncode == 0

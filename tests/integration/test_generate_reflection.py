@@ -208,9 +208,22 @@ async def test_the_command_takes_a_request(db: GraphDatabase, tmp_path: Any) -> 
     await db.remember(*BACKUPS)
     message = tmp_path / "termination"
     message.touch()
-    spec = {"tenantId": "demo-tenant", "project": PROJECT, "since": "7d", "maxMemories": 50, "minClusterSize": 3, "kind": "pattern"}
+    spec = {
+        "tenantId": "demo-tenant",
+        "project": PROJECT,
+        "since": "7d",
+        "maxMemories": 50,
+        "minClusterSize": 3,
+        "kind": "pattern",
+    }
     request = json.dumps({"kind": "ReflectionRequest", "name": "x", "uid": "u-2", "attempt": 1, "spec": spec})
-    env = {**os.environ, "DATABASE_URL": db.url, "RAE_LLM_PROVIDER": "local", "RAE_REQUEST": request, "RAE_TERMINATION_PATH": str(message)}
+    env = {
+        **os.environ,
+        "DATABASE_URL": db.url,
+        "RAE_LLM_PROVIDER": "local",
+        "RAE_REQUEST": request,
+        "RAE_TERMINATION_PATH": str(message),
+    }
     args = [sys.executable, "-m", "rae_jobctl", "generate-reflection", "-o", "json"]
     done = await asyncio.to_thread(lambda: subprocess.run(args, env=env, capture_output=True, text=True))
     assert done.returncode == 0, done.stderr
