@@ -1,3 +1,3 @@
 """What all tests share."""
 
-pytest_plugins = ("tests.cluster_fixtures",)
+pytest_plugins = ("tests.cluster_fixtures", "tests.database_fixtures")

@@ -139,8 +139,7 @@ async def _finish(run: Run, params: DecayParams, factors: Factors) -> Outcome:
     result = {
         "day": params.day.isoformat(),
         "rate": factors.factors[0],
-        "lostDays": lost["days"],
-        "lostMemories": lost["memories"],
+        **lost,
     }
     await run.finish(reason=reason, message=message, result=result)
     get_logger().info("memory_decay_finished", tenant_id=str(run.key.tenant_id), **counters, **lost)

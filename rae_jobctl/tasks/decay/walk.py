@@ -82,7 +82,7 @@ class Walk:
             self.run.check_stop()
             began = time.monotonic()
             async with self.run.batch() as connection:
-                found += await self._update(connection, DECAY_PAGES, f"({page},0)", f"({page + step},0)")
+                found += await self._update(connection, DECAY_PAGES, (page, 0), (page + step, 0))
                 page += step
                 self.run.cursor = {_PAGE: page}
             step = paced(step, time.monotonic() - began)
