@@ -78,7 +78,7 @@ def up() -> int:
     install(demo)
     phases = run_requests(demo)
     show_results(demo)
-    print(farewell(demo))
+    print(farewell())
     failed = {name: phase for name, phase in phases.items() if phase != "Complete"}
     for name, phase in failed.items():
         say(f"error: {name} ended {phase or 'in no phase'}; see: kubectl -n {NAMESPACE} describe {name}")
@@ -187,11 +187,11 @@ def dry_run(demo: Demo, task: str) -> str:
     return demo.kubectl("logs", f"job/{name}").rstrip()
 
 
-def farewell(demo: Demo) -> str:
+def farewell() -> str:
     """What to try next, and how to end it."""
     return f"""
 The demo is up. Try next:
-  export KUBECONFIG={demo.cluster.kubeconfig} PATH={demo.cluster.kubectl.parent}:{demo.helm.parent}:$PATH
+  eval "$(python3 -m tests.cluster env)"                       # kubectl and helm of this cluster
   kubectl config set-context --current --namespace={NAMESPACE}
   kubectl get rae                                              # the requests and how they stand
   kubectl describe gxr extract-ai-research                     # one request, its conditions and events
