@@ -10,6 +10,7 @@ import argparse
 import json
 import subprocess
 import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +39,13 @@ ORDER BY confidence DESC, subject, relation, object
 LIMIT 8
 """
 REFLECTION = """
-SELECT summary, priority, cardinality(source_memory_ids) AS memories, content
+SELECT content
 FROM reflections
 WHERE project = 'ai-research'
 ORDER BY created_at DESC, score DESC
 LIMIT 1
 """
+WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def up() -> int:
     install(demo)
     phases = run_requests(demo)
     show_results(demo)
-    print(farewell(demo))
+    print(farewell())
     failed = {name: phase for name, phase in phases.items() if phase != "Complete"}
     for name, phase in failed.items():
         say(f"error: {name} ended {phase or 'in no phase'}; see: kubectl -n {NAMESPACE} describe {name}")
@@ -118,9 +120,19 @@ def install(demo: Demo) -> None:
     words = [
         word for name, value in settings.items() for word in ("--set-string" if "annot" in name else "--set", f"{name}={value}")
     ]
+    _clear_unfinished(demo)
     command = ["upgrade", "--install", RELEASE, "charts/rae-tasks", "--namespace", NAMESPACE, "--create-namespace"]
     with step("helm upgrade --install rae-tasks charts/rae-tasks --set demo.enabled=true"):
         demo.call(demo.helm, *command, "--wait", "--timeout", "10m", *words)
+
+
+def _clear_unfinished(demo: Demo) -> None:
+    """Remove a release whose installation was cut off: helm neither goes on with it nor starts over by itself."""
+    listed = json.loads(demo.call(demo.helm, "list", "--namespace", NAMESPACE, "--output", "json"))
+    for found in listed:
+        if found["name"] == RELEASE and found["status"] != "deployed":
+            say(f"an earlier installation is {found['status']}: removing it")
+            demo.call(demo.helm, "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
 
 
 def run_requests(demo: Demo) -> dict[str, str]:
@@ -142,17 +154,21 @@ def show_results(demo: Demo) -> None:
     print("\n# The strongest facts, each with the sentence it was read from")
     print(query(demo, TRIPLES))
     print("\n# The reflection")
-    print(query(demo, REFLECTION, "--expanded"))
+    print(_wrapped(query(demo, REFLECTION, "--tuples-only", "--no-align")))
     print("\n# rae-jobctl decay --dry-run")
     print(dry_run(demo, "decay"))
 
 
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in text.splitlines())
+
+
 def query(demo: Demo, sql: str, *options: str) -> str:
     """Ask the demo's database as its user, inside its pod."""
-    psql = ["psql", "--host=127.0.0.1", "--username=rae", "--dbname=rae", "--pset=footer=off", "--pset=format=wrapped"]
+    psql = ["psql", "--host=127.0.0.1", "--username=rae", "--dbname=rae", "--pset=footer=off"]
     script = 'PGPASSWORD="$POSTGRES_PASSWORD" exec "$@"'
     pod = f"statefulset/{RELEASE}-demo-postgres"
-    command = [*psql, "--pset=columns=150", *options, "--command", sql]
+    command = [*psql, *options, "--command", sql]
     return demo.kubectl("exec", pod, "--", "sh", "-c", script, "sh", *command).rstrip()
 
 
@@ -163,17 +179,19 @@ def dry_run(demo: Demo, task: str) -> str:
     job: dict[str, Any] = json.loads(created)
     container = job["spec"]["template"]["spec"]["containers"][0]
     container["args"] = [*container["args"], "--dry-run"]
+    job["spec"]["backoffLimit"] = 0
     demo.kubectl("delete", "job", name, "--ignore-not-found")
     demo.kubectl("create", "-f", "-", text=json.dumps(job))
-    demo.kubectl("wait", "--for=condition=Complete", "--timeout=180s", f"job/{name}")
+    # Terminal either way: a failure is shown, not waited for.
+    demo.kubectl("wait", "--for=jsonpath={.status.conditions[0].status}=True", "--timeout=180s", f"job/{name}")
     return demo.kubectl("logs", f"job/{name}").rstrip()
 
 
-def farewell(demo: Demo) -> str:
+def farewell() -> str:
     """What to try next, and how to end it."""
     return f"""
 The demo is up. Try next:
-  export KUBECONFIG={demo.cluster.kubeconfig} PATH={demo.cluster.kubectl.parent}:{demo.helm.parent}:$PATH
+  eval "$(python3 -m tests.cluster env)"                       # kubectl and helm of this cluster
   kubectl config set-context --current --namespace={NAMESPACE}
   kubectl get rae                                              # the requests and how they stand
   kubectl describe gxr extract-ai-research                     # one request, its conditions and events

@@ -1,4 +1,4 @@
-"""The command line: `python3 -m tests.cluster up|down|status|kubeconfig|build|load|program`."""
+"""The command line: `python3 -m tests.cluster up|down|status|kubeconfig|env|build|load|program`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def _kubeconfig(_options: argparse.Namespace) -> int:
     return 0
 
 
+def _env(_options: argparse.Namespace) -> int:
+    cluster = access.current()
+    folders = f"{cluster.kubectl.parent}:{access.helm(cluster.by_kind).parent}"
+    print(f'export KUBECONFIG={cluster.kubeconfig} PATH="{folders}:$PATH"')
+    return 0
+
+
 def _build(options: argparse.Namespace) -> int:
     packages.ensure(packages.FOR_CLUSTER)
     programs.build_all(access.wanted_version(options.kubernetes), with_helm=True)
@@ -75,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     ending.add_argument("--force", action="store_true", help="also clear iptables chains of a cluster long gone")
     command("status", _status, "tell whether the cluster is healthy (exit code 0) or not (1)")
     command("kubeconfig", _kubeconfig, "print the path of the cluster's kubeconfig")
+    command("env", _env, 'print how a shell reaches the cluster: eval "$(python3 -m tests.cluster env)"')
     command("build", _build, "build all programs into the cache, and nothing else")
     loading = command("load", _load, "give the cluster an image that was built on this machine")
     loading.add_argument("image", help="its name, such as localhost/rae-tasks:dev")
