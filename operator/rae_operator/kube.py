@@ -169,7 +169,12 @@ class KubeApi:
         body: Body | None = None,
         content_type: str | None = None,
     ) -> Body:
-        parsed: Body = json.loads(await self._send(method, path, query, body, content_type))
+        content = await self._send(method, path, query, body, content_type)
+        try:
+            parsed: Body = json.loads(content)
+        except ValueError:
+            # Something between here and the API server, or half an answer.
+            raise ApiError(0, f"the answer to {method} {path} is no JSON") from None
         return parsed
 
     async def _send(
