@@ -26,3 +26,36 @@ lint: .venv/.ready ## ruff, mypy --strict, import-linter
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
+
+.PHONY: manifests
+manifests: .venv/.ready ## Write the chart's copy of the CRDs, and k8s/cronjobs/ from the chart
+	$(PY) scripts/generate_manifests.py
+
+.PHONY: chart-lint
+chart-lint: .venv/.ready ## helm lint --strict, and that no generated manifest is stale
+	$(PY) scripts/generate_manifests.py --check
+	$(PY) -m pytest -q tests/chart/test_values.py -k lint
+
+.PHONY: cluster-up
+cluster-up: ## Have a healthy Kubernetes on this machine (kind where Docker answers)
+	python3 -m tests.cluster up
+
+.PHONY: cluster-down
+cluster-down: ## End it and leave nothing of it
+	python3 -m tests.cluster down
+
+.PHONY: image
+image: ## Build the image, and print its size and what is in it
+	python3 -m scripts.image --describe rae-tasks
+
+.PHONY: demo
+demo: ## The whole product on a real cluster: install, one request of each kind, what came of them
+	python3 -m scripts.demo up
+
+.PHONY: demo-down
+demo-down: ## End the demo and its cluster
+	python3 -m scripts.demo down
+
+.PHONY: bench
+bench: .venv/.ready ## Measure (B=<name> for one benchmark); a JSON line for each figure, exit code 1 when one misses its goal
+	@$(PY) -m bench $(B)

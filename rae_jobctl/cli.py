@@ -14,9 +14,9 @@ import typer.core
 
 from rae_jobctl import __version__
 from rae_jobctl.commands import CATALOG, CommandEntry
-from rae_jobctl.commands.execution import report_error
+from rae_jobctl.commands.reporting import report_error, unexpected
 from rae_jobctl.errors import BadDataError, ExitCode, TaskError
-from rae_jobctl.logs import configure_logging
+from rae_jobctl.outcome import Outcome, write_termination_message
 from rae_jobctl.request import Request, read_request
 
 _ENTRIES = {entry.name: entry for entry in CATALOG}
@@ -27,6 +27,10 @@ _CLICK_USAGE = 2
 
 class LazyGroup(typer.core.TyperGroup):
     """A group whose commands are imported when they run; its help reads the catalogue alone."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        # Typer would draw it with rich, which takes five times as long to import as all the rest.
+        typer.echo(root_help(), color=ctx.color)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(_ENTRIES)
@@ -45,9 +49,7 @@ class LazyGroup(typer.core.TyperGroup):
 
 
 def _placeholder(entry: CommandEntry) -> typer.core.TyperCommand:
-    return typer.core.TyperCommand(
-        name=entry.name, help=entry.help, rich_help_panel=entry.section, deprecated=entry.deprecated, callback=lambda: None
-    )
+    return typer.core.TyperCommand(name=entry.name, help=entry.help, deprecated=entry.deprecated, callback=lambda: None)
 
 
 def _load(entry: CommandEntry) -> Any:
@@ -72,15 +74,38 @@ def _defaults(command: Any, request: Request) -> dict[str, Any]:
     return defaults
 
 
+_INTRODUCTION = """\
+Usage: rae-jobctl COMMAND [OPTIONS]
+
+The background work of RAE: one subcommand a task. Results go to standard output (--output json for scripts), logs to
+standard error."""
+_CLOSING = """\
+Examples
+  rae-jobctl decay --dry-run                                           what a decay would change
+  rae-jobctl extract-graph --tenant demo-tenant --project ai-research  facts from the newest memories
+  rae-jobctl runs list                                                 what has run, and how it ended
+
+Exit codes: 0 done, 64 usage, 65 bad data, 78 configuration (not worth a retry), 75 try again, 1 unexpected.
+A command's own options: rae-jobctl COMMAND --help"""
+
+
+def root_help() -> str:
+    """The text of `rae-jobctl --help`; its styles vanish where the output is no terminal."""
+    width = max(map(len, _ENTRIES))
+    parts = [_INTRODUCTION]
+    for section in dict.fromkeys(entry.section for entry in CATALOG):
+        rows = [f"  {typer.style(e.name.ljust(width), fg='cyan')}  {e.help}" for e in CATALOG if e.section == section]
+        parts.append("\n".join([typer.style(section, bold=True), *rows]))
+    options = "  --version   Print the version.\n  -h, --help  Show this message."
+    return "\n\n".join([*parts, f"{typer.style('Options', bold=True)}\n{options}", _CLOSING])
+
+
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="The background work of RAE: one subcommand a task.\n\n"
-    "Results go to standard output (--output json for scripts), logs to standard error. "
-    "Exit codes: 0 done, 64/65/78 wrong and not worth a retry, 75 try again, 1 unexpected.",
 )
 
 
@@ -94,7 +119,7 @@ def _show_version(wanted: bool) -> None:
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    configure_logging()
+    pass
 
 
 def run(args: list[str] | None = None) -> int:
@@ -105,6 +130,15 @@ def run(args: list[str] | None = None) -> int:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
         return int(ExitCode.USAGE) if code == _CLICK_USAGE else code
     except TaskError as error:
-        report_error(error)
-        return int(error.exit_code)
+        return _refused(error)
+    except Exception as error:
+        return _refused(unexpected(error))
     return int(ExitCode.DONE)
+
+
+def _refused(error: TaskError) -> int:
+    """A request that no task has seen: the operator still gets its reason."""
+    report_error(error)
+    refused = Outcome(task="rae-jobctl", reason=error.reason, message=error.message, exit_code=error.exit_code)
+    write_termination_message(refused.termination_message())
+    return int(error.exit_code)

@@ -10,3 +10,5 @@ compile() {
 }
 compile dev.txt --all-extras --group dev
 compile image.txt --extra operator --extra local --constraint requirements/dev.txt
+"$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+    --custom-compile-command "make lock" --output-file requirements/build.txt --group build --constraint requirements/dev.txt

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +12,9 @@ from typing import Any
 import typer
 
 from rae_jobctl.commands.options import Output
+from rae_jobctl.commands.reporting import report_error, unexpected
 from rae_jobctl.deadline import StopSignal, stop_on_signals
-from rae_jobctl.errors import ExitCode, TaskError
-from rae_jobctl.logs import get_logger
+from rae_jobctl.errors import TaskError
 from rae_jobctl.outcome import Outcome, write_termination_message
 from rae_jobctl.request import Request, read_request
 from rae_jobctl.settings import number
@@ -77,8 +75,9 @@ def execute(
         outcome = _failed(task, error, dry_run)
         _report(outcome, error, output)
     except Exception as error:
-        outcome = _unexpected(task, error, dry_run)
-        _report(outcome, None, output)
+        told = unexpected(error)
+        outcome = _failed(task, told, dry_run)
+        _report(outcome, told, output)
     else:
         _print(outcome, output, render)
     write_termination_message(outcome.termination_message(summarise(outcome)))
@@ -108,26 +107,10 @@ def _failed(task: str, error: TaskError, dry_run: bool) -> Outcome:
     return Outcome(task=task, reason=error.reason, message=error.message, exit_code=error.exit_code, dry_run=dry_run)
 
 
-def _unexpected(task: str, error: Exception, dry_run: bool) -> Outcome:
-    # The text of an unknown exception may quote a row, so only its class and the frames are told.
-    frames = [f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)]
-    get_logger().error("unexpected_error", error_class=type(error).__name__, frames=frames)
-    message = f"unexpected {type(error).__name__}; the log has the place"
-    return Outcome(task=task, reason="Unexpected", message=message, exit_code=ExitCode.UNEXPECTED, dry_run=dry_run)
-
-
-def _report(outcome: Outcome, error: TaskError | None, output: Output) -> None:
+def _report(outcome: Outcome, error: TaskError, output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps(outcome.as_json(), ensure_ascii=False, default=str))
-    report_error(error or TaskError(outcome.message))
-
-
-def report_error(error: TaskError) -> None:
-    """Say on standard error what is wrong and how to mend it."""
-    colour = sys.stderr.isatty()
-    typer.echo(f"{typer.style('error:', fg='red', bold=True) if colour else 'error:'} {error.message}", err=True)
-    if error.hint:
-        typer.echo(f"{typer.style('hint:', fg='cyan') if colour else 'hint:'} {error.hint}", err=True)
+    report_error(error)
 
 
 def _print(outcome: Outcome, output: Output, render: Render) -> None:

@@ -24,7 +24,7 @@ import asyncpg
 from rae_jobctl.errors import BadDataError
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Record
+    from rae_jobctl.db.pool import Connection
 
 RECENT_MEMORIES = 60
 """How many of a project's newest memories `recent` moves."""
@@ -46,7 +46,7 @@ INSERT INTO memories (
 )
 SELECT
     id, content, content_hash, layer, $1, agent_id, tags, metadata, importance, created_at, project, source
-FROM jsonb_to_recordset($2::jsonb) AS given (
+FROM jsonb_to_recordset($2::text::jsonb) AS given (
     id uuid, content text, content_hash text, layer text, agent_id text, tags text[], metadata jsonb,
     importance double precision, created_at timestamptz, project text, source text
 )
@@ -214,7 +214,7 @@ def _squeezed(by_age: list[ExampleMemory], now: datetime) -> list[ExampleMemory]
 
 
 async def load_examples(
-    dsn_or_connection: str | Connection[Record],
+    dsn_or_connection: str | Connection,
     files: Path | Iterable[Path] | None = None,
     *,
     recent: bool,
@@ -247,7 +247,7 @@ async def load_examples(
 
 
 @asynccontextmanager
-async def _connected(dsn_or_connection: str | Connection[Record]) -> AsyncIterator[Connection[Record]]:
+async def _connected(dsn_or_connection: str | Connection) -> AsyncIterator[Connection]:
     if not isinstance(dsn_or_connection, str):
         yield dsn_or_connection
         return
@@ -258,7 +258,7 @@ async def _connected(dsn_or_connection: str | Connection[Record]) -> AsyncIterat
         await connection.close()
 
 
-async def _load_tenant(connection: Connection[Record], name: str, memories: list[ExampleMemory]) -> list[ProjectReport]:
+async def _load_tenant(connection: Connection, name: str, memories: list[ExampleMemory]) -> list[ProjectReport]:
     async with connection.transaction():
         tenant_id = await _ensure_tenant(connection, name)
         await connection.execute(
@@ -272,7 +272,7 @@ async def _load_tenant(connection: Connection[Record], name: str, memories: list
     return [ProjectReport(name, tenant_id, project, read[project], new[project]) for project in sorted(read)]
 
 
-async def _ensure_tenant(connection: Connection[Record], name: str) -> UUID:
+async def _ensure_tenant(connection: Connection, name: str) -> UUID:
     """The tenant's id; names are not unique in RAE's table, so two loads at once take turns."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtext('rae_jobctl.dev.examples'))")
     found = await connection.fetch("SELECT id FROM tenants WHERE name = $1", name)

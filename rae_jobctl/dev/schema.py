@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Record
+    from rae_jobctl.db.pool import Connection
 
 
 def rae_schema_sql() -> str:
@@ -19,7 +19,7 @@ def rae_row_level_security_sql() -> str:
     return files(__package__).joinpath("rae_row_level_security.sql").read_text(encoding="utf-8")
 
 
-async def create_rae_tables(connection: Connection[Record]) -> None:
+async def create_rae_tables(connection: Connection) -> None:
     """Create what is missing of RAE's tables; what is there stays as it is."""
     async with connection.transaction():
         await connection.execute(rae_schema_sql())

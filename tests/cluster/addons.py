@@ -34,5 +34,5 @@ def wait(programs: Programs, *, seconds: int = 120) -> None:
         run([*_kubectl(programs), "wait", limit, *what], seconds=seconds + 10)
 
 
-def _kubectl(programs: Programs) -> list[str | Path]:
+def _kubectl(programs: Programs) -> list[str]:
     return [programs["kubectl"], f"--kubeconfig={KUBECONFIG}"]

@@ -23,9 +23,7 @@ def run(
     """Run to the end and return standard output. Raises ClusterError on a failure or after `seconds`."""
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(
-            words, cwd=cwd, env=_environment(env), input=text, text=True, capture_output=True, timeout=seconds
-        )
+        done = subprocess.run(words, cwd=cwd, env=_environment(env), input=text, text=True, capture_output=True, timeout=seconds)
     except FileNotFoundError:
         raise ClusterError(f"{words[0]} is not installed") from None
     except subprocess.TimeoutExpired:

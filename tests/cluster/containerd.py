@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -17,10 +16,13 @@ from tests.cluster.programs import Programs
 
 CONFIG = STATE / "containerd.toml"
 PAUSE_IMAGE = "localhost/rae-pause:dev"
+RUNTIME_STATE = RUN / "containerd"
 SETTINGS = f"""\
 version = 3
 root = "{STATE}/containerd"
-state = "{RUN}/containerd"
+state = "{RUNTIME_STATE}"
+# They write outside these two.
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [grpc]
   address = "{CONTAINERD_SOCKET}"
 [ttrpc]
@@ -35,16 +37,21 @@ state = "{RUN}/containerd"
 [plugins."io.containerd.cri.v1.runtime".cni]
   bin_dirs = ["/usr/lib/cni"]
   conf_dir = "{CNI_FOLDER}"
+  use_internal_loopback = true
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+  Root = "{RUN}/runc"
 """
+# A watcher's socket has a path that containerd fixes for all its instances.
+SHIM_SOCKETS = Path("/run/containerd/s")
 
 
 def start(programs: Programs) -> None:
     """Start the runtime and wait until it answers."""
     CONFIG.write_text(SETTINGS)
     # It looks for its shim on PATH.
-    shims = str(programs["containerd-shim-runc-v2"].parent)
+    shims = str(Path(programs["containerd-shim-runc-v2"]).parent)
     daemon = processes.start("containerd", [programs["containerd"], "--config", CONFIG], path=shims)
     deadline = time.monotonic() + 30
     while not succeeds([*_ctr(programs), "version"], seconds=5):
@@ -56,13 +63,13 @@ def start(programs: Programs) -> None:
 def import_program(programs: Programs, name: str, image: str) -> None:
     """Make one of our programs an image of its own, with nothing else in it, and hand it to the runtime."""
     archive = STATE / f"{name}.oci.tar"
-    images.write_program_image(archive, programs[name], image)
+    images.write_program_image(archive, Path(programs[name]), image)
     import_archive(programs, archive)
     archive.unlink()
 
 
 def import_archive(programs: Programs, archive: Path) -> None:
-    """Hand an OCI archive to the runtime; it is known by the name in the archive."""
+    """Hand an OCI or Docker archive to the runtime; the image is known by the name in the archive."""
     run([*_ctr(programs), "images", "import", "--local", archive], seconds=300)
 
 
@@ -86,8 +93,23 @@ def kill_shims(*, patience: float = 10.0) -> None:
         time.sleep(0.05)
 
 
+def remove_shim_sockets() -> None:
+    """Remove the sockets that ended watchers left, and their folder if no other runtime uses it.
+
+    Which cluster a socket was of is written nowhere once its container is gone, but one that no process holds open any
+    more is of no use to anybody.
+    """
+    held = {words[-1] for line in Path("/proc/net/unix").read_text().splitlines() if (words := line.split())}
+    for socket in SHIM_SOCKETS.glob("*"):
+        if str(socket) not in held:
+            socket.unlink(missing_ok=True)
+    for folder in (SHIM_SOCKETS, SHIM_SOCKETS.parent):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def _ctr(programs: Programs) -> list[str]:
-    return [os.fspath(programs["ctr"]), "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io"]
+    return [programs["ctr"], "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io"]
 
 
 def has_image(programs: Programs, image: str, identity: str) -> bool:

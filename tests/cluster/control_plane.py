@@ -51,6 +51,8 @@ def _api_server_options() -> list[str]:
         f"--kubelet-client-certificate={PKI}/admin.crt",
         f"--kubelet-client-key={PKI}/admin.key",
         f"--kubelet-certificate-authority={PKI}/ca.crt",
+        # The name of the node is known to nobody but Kubernetes.
+        "--kubelet-preferred-address-types=InternalIP",
         f"--service-account-key-file={PKI}/sa.pub",
         f"--service-account-signing-key-file={PKI}/sa.key",
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
@@ -71,6 +73,7 @@ def start_controllers(programs: Programs) -> None:
     manager += [f"--root-ca-file={PKI}/ca.crt", f"--cluster-signing-cert-file={PKI}/ca.crt"]
     manager += [f"--cluster-signing-key-file={PKI}/ca.key", "--use-service-account-credentials"]
     manager += [f"--cluster-cidr={POD_NETWORK}", "--allocate-node-cidrs=false"]
+    manager += [f"--flex-volume-plugin-dir={STATE / 'volume-plugins'}"]
     processes.start("controller-manager", manager)
     scheduler = [programs["kube-scheduler"], *_client("scheduler"), "--leader-elect=false"]
     processes.start("scheduler", [*scheduler, f"--bind-address={NODE_IP}"])

@@ -141,6 +141,7 @@ def _take_down() -> None:
     processes.stop([daemon for daemon in daemons if daemon.name in NODE_DAEMONS], patience=10)
     cgroups.kill_all()
     containerd.kill_shims()
+    containerd.remove_shim_sockets()
     # The API server waits for its open watches to end, which nobody is left to read.
     processes.stop([daemon for daemon in daemons if daemon.name == "apiserver"], patience=1)
     processes.stop(daemons, patience=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 from tests.cluster.commands import run, succeeds
@@ -48,7 +49,7 @@ def write_cni_config() -> None:
     back. On a bridge it would pass only where the kernel has br_netfilter.
     """
     CNI_FOLDER.mkdir(parents=True, exist_ok=True)
-    addresses = {"type": "host-local", "dataDir": str(CNI_FOLDER / "addresses")}
+    addresses: dict[str, object] = {"type": "host-local", "dataDir": str(CNI_FOLDER / "addresses")}
     addresses |= {"ranges": [[{"subnet": POD_NETWORK}]], "routes": [{"dst": "0.0.0.0/0"}]}
     cable = {"type": "ptp", "ipMasq": True, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
@@ -79,6 +80,9 @@ def delete() -> None:
         _delete_rules(program)
     for note in CNI_RESULTS.glob(f"{CNI_NETWORK}-*"):
         note.unlink()
+    for folder in (CNI_RESULTS, CNI_RESULTS.parent):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     _restore_settings()
 
 
@@ -122,7 +126,7 @@ def _undo(rules: Iterable[str], chains: list[tuple[str, str]]) -> list[str]:
 
 def _leads_to_ours(rule: str) -> bool:
     words = rule.split()
-    return any(word in ("-j", "-g") and target.startswith(CHAINS) for word, target in zip(words, words[1:]))
+    return any(word in ("-j", "-g") and target.startswith(CHAINS) for word, target in pairwise(words))
 
 
 def _remember_settings() -> None:

@@ -88,6 +88,7 @@ def _proxy_config() -> dict[str, object]:
         "clientConnection": {"kubeconfig": str(KUBECONFIGS / "proxy")},
         "healthzBindAddress": f"{NODE_IP}:10256",
         "metricsBindAddress": f"{NODE_IP}:10249",
+        "nodePortAddresses": ["primary"],
         # Nothing here is for the machine's own connections: leave its connection table as it is.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "iptables": {"localhostNodePorts": False},

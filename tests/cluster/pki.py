@@ -50,9 +50,7 @@ def _certificate(folder: Path, name: str, subject: str, names: str) -> None:
     _issue(folder, name, subject, usage, ("-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"))
 
 
-def _issue(
-    folder: Path, name: str, subject: str, extensions: Sequence[str], signer: Sequence[str | Path]
-) -> None:
+def _issue(folder: Path, name: str, subject: str, extensions: Sequence[str], signer: Sequence[str | Path]) -> None:
     config = folder / "openssl.cnf"
     config.write_text(CONFIG)
     added = [word for extension in extensions for word in ("-addext", extension)]

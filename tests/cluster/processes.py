@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -85,10 +86,8 @@ def _still_alive(daemons: list[Daemon], seconds: float) -> list[Daemon]:
 
 def send(pid: int, number: int) -> None:
     """Send a signal; a process that has ended meanwhile is no error."""
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def start_time(pid: int) -> int | None:

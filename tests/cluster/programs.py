@@ -69,7 +69,12 @@ ETCD = Recipe("etcd", ("go.etcd.io/etcd/server/v3",), ("etcd",))
 COREDNS = Recipe("coredns", (".",), ("coredns",))
 PAUSE = Recipe("pause", (".",), ("pause",))
 PROVISIONER = Recipe("provisioner", (".",), ("provisioner",))
-HELM = Recipe("helm", ("helm.sh/helm/v4/cmd/helm",), ("helm",))
+HELM = Recipe(
+    folder="helm",
+    packages=("helm.sh/helm/v4/cmd/helm",),
+    programs=("helm",),
+    variables=(("helm.sh/helm/v4/internal/version.version", "v4.3.1"),),
+)
 KIND = Recipe("kind", ("sigs.k8s.io/kind",), ("kind",))
 
 
@@ -79,10 +84,11 @@ class Programs:
 
     folders: tuple[Path, ...]
 
-    def __getitem__(self, name: str) -> Path:
+    def __getitem__(self, name: str) -> str:
+        """The path of a program, as it stands in a command. Raises ClusterError when it was not built."""
         for folder in self.folders:
             if (folder / name).is_file():
-                return folder / name
+                return str(folder / name)
         raise ClusterError(f"{name} was not built")
 
 

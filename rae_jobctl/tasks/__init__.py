@@ -1,0 +1,1 @@
+"""The tasks themselves: no command line, no Kubernetes."""

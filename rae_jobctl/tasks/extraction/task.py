@@ -1,0 +1,328 @@
+"""The flow of an extraction: select or claim, call the model for several batches at once, store each batch as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from rae_jobctl.db.ledger import Run, RunKey, open_run
+from rae_jobctl.db.locks import Resource
+from rae_jobctl.db.pool import tenant_transaction
+from rae_jobctl.db.schema import require_schema
+from rae_jobctl.db.tenants import Tenant, resolve_tenant
+from rae_jobctl.deadline import StopSignal
+from rae_jobctl.errors import BadDataError
+from rae_jobctl.llm.types import Extraction, Memory, Provider, Triple
+from rae_jobctl.logs import get_logger
+from rae_jobctl.outcome import Outcome
+from rae_jobctl.progress import Progress
+from rae_jobctl.slots import Slot
+from rae_jobctl.tasks.extraction import selection
+from rae_jobctl.tasks.extraction.gate import has_content
+from rae_jobctl.tasks.extraction.params import ExtractionParams
+from rae_jobctl.tasks.extraction.store import Origin, as_json, fail, store
+from rae_jobctl.tasks.usage import add_usage, record_usage
+
+if TYPE_CHECKING:
+    from rae_jobctl.db.pool import Pool
+
+TASK = "extract-graph"
+#: Triples that a result shows; all are in the graph.
+MAX_SHOWN = 200
+#: USD per million prompt, cached and completion tokens.
+Price = tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What one worker takes: memories, and the lease on them where they come from the queue."""
+
+    memories: tuple[Memory, ...]
+    lease: UUID | None = None
+
+
+@dataclass
+class _Job:
+    """One extraction on its way."""
+
+    pool: Pool
+    provider: Provider
+    params: ExtractionParams
+    price: Price
+    tenant: Tenant
+    run: Run
+    stop: StopSignal
+    progress: Progress
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    shown: list[dict[str, Any]] = field(default_factory=list)
+    claimed: int = 0
+    failure: BaseException | None = None
+
+    def count(self, **counts: int) -> None:
+        for name, value in counts.items():
+            self.run.counters[name] = self.run.counters.get(name, 0) + value
+
+
+async def extract_graph(
+    pool: Pool,
+    provider: Provider,
+    params: ExtractionParams,
+    *,
+    slot: Slot,
+    stop: StopSignal,
+    price: Price = None,
+    wait: bool = False,
+) -> Outcome:
+    """Extract, store and mark; or, with `params.store` off, extract and report.
+
+    Raises:
+        BadDataError: no such tenant, none of the ids named exists, or no memory could be extracted.
+        TransientError: the model or the database is away; what was committed stays.
+        TimeSliced, SoftLimitReached: the soft limit or a signal came.
+    """
+    async with pool.acquire() as connection:
+        await require_schema(connection)
+        tenant = await resolve_tenant(connection, params.tenant)
+    key = RunKey(TASK, tenant.id, slot.key, params.project, params.shard)
+    resource = Resource("graph", "shared") if params.store else None
+    about = _arguments(params, provider)
+    async with open_run(pool, key, resource=resource, arguments=about, stop=stop, wait=wait) as run:
+        if run.already_finished is not None:
+            return _again(run)
+        get_logger().info("graph_extraction_started", tenant_id=str(tenant.id), project_id=params.project, **about)
+        job = _Job(pool, provider, params, price, tenant, run, stop, Progress(None, "memories"))
+        job.claimed = run.counters.get("memories", 0) if params.pending else 0
+        await _extract_all(job)
+        return await _finish(job)
+
+
+def _arguments(params: ExtractionParams, provider: Provider) -> dict[str, Any]:
+    return {
+        "memory_ids": len(params.memory_ids),
+        "limit": params.limit,
+        "pending": params.pending,
+        "shards": params.shards,
+        "min_confidence": params.min_confidence,
+        "store": params.store,
+        "provider": provider.name,
+        "model": provider.model,
+    }
+
+
+async def _extract_all(job: _Job) -> None:
+    queue: deque[_Work] = deque() if job.params.pending else await _select(job)
+    job.run.progressed = False
+    workers = [_worker(job, queue) for _ in range(job.provider.concurrency)]
+    await asyncio.gather(*workers)
+    if job.failure is not None:
+        raise job.failure
+    if queue or (job.stop.should_stop and job.params.pending and job.claimed < job.params.limit):
+        job.run.check_stop()
+
+
+async def _select(job: _Job) -> deque[_Work]:
+    """The memories still to do: a first attempt chooses and writes its choice down, a later one goes on with it."""
+    run, params = job.run, job.params
+    if run.cursor is None:
+        async with run.batch() as connection:
+            ids = await selection.select_ids(connection, job.tenant.id, params)
+            found = await selection.load(connection, job.tenant.id, params.project, ids)
+            job.count(memories=len(found.fresh) + len(found.extracted), notFound=len(found.missing))
+            job.count(alreadyExtracted=len(found.extracted))
+            run.cursor = {"todo": [str(memory.id) for memory in found.fresh]}
+    else:
+        async with run.reading() as connection:
+            ids = [UUID(text) for text in run.cursor["todo"]]
+            found = await selection.load(connection, job.tenant.id, params.project, ids)
+    if params.memory_ids and run.counters.get("notFound", 0) == len(set(params.memory_ids)):
+        raise BadDataError(
+            f"none of the {len(set(params.memory_ids))} memories named is in project {params.project!r} of this tenant",
+            reason="MemoriesNotFound",
+            hint="check the ids, --tenant and --project",
+        )
+    job.progress.total = len(found.fresh)
+    size = job.provider.batch_size
+    return deque(_Work(found.fresh[i : i + size]) for i in range(0, len(found.fresh), size))
+
+
+async def _worker(job: _Job, queue: deque[_Work]) -> None:
+    """Take work until there is none, a stop is asked for, or another worker failed; what is under way ends first."""
+    try:
+        while job.failure is None and not job.stop.should_stop:
+            work = await _next(job, queue)
+            if work is None:
+                return
+            await _do(job, work)
+    except Exception as error:
+        job.failure = job.failure or error
+
+
+async def _next(job: _Job, queue: deque[_Work]) -> _Work | None:
+    if not job.params.pending:
+        return queue.popleft() if queue else None
+    count = min(job.provider.batch_size, job.params.limit - job.claimed)
+    if count <= 0:
+        return None
+    job.claimed += count
+    # On a connection of its own: the lease must stand before the call, whatever becomes of the run.
+    async with job.pool.acquire() as connection, tenant_transaction(connection, job.tenant.id):
+        token, ids = await selection.claim(connection, job.tenant.id, job.params, count)
+        found = await selection.load(connection, job.tenant.id, job.params.project, ids)
+    job.claimed -= count - len(ids)
+    job.count(memories=len(found.fresh) + len(found.extracted))
+    memories = (*found.fresh, *(Memory(i, "") for i in found.extracted))
+    return _Work(memories, token) if ids else None
+
+
+async def _do(job: _Job, work: _Work) -> None:
+    started = time.monotonic()
+    worth = [memory for memory in work.memories if has_content(memory.content)]
+    try:
+        extraction = await job.provider.extract(worth) if worth else Extraction()
+    except BaseException:
+        if work.lease is not None:
+            await _give_back(job, work.lease)
+        raise
+    kept = tuple(triple for triple in extraction.triples if triple.confidence >= job.params.min_confidence)
+    async with job.writing:
+        await _keep(job, work, extraction, kept, time.monotonic() - started)
+        job.count(withoutContent=len(work.memories) - len(worth))
+    job.progress.advance(len(work.memories))
+
+
+async def _give_back(job: _Job, lease: UUID) -> None:
+    async with job.pool.acquire() as connection, tenant_transaction(connection, job.tenant.id):
+        await selection.release(connection, job.tenant.id, lease)
+
+
+async def _keep(job: _Job, work: _Work, extraction: Extraction, kept: Sequence[Triple], seconds: float) -> None:
+    """Store a batch, its marks, failures, usage, cursor and counters: all of it or nothing."""
+    run, params, tenant = job.run, job.params, job.tenant
+    done = [memory.id for memory in work.memories if memory.id not in extraction.failed]
+    async with run.batch() as connection:
+        job.count(failed=len(extraction.failed), lowConfidence=len(extraction.triples) - len(kept))
+        job.count(rejected=sum(extraction.rejected.values()))
+        add_usage(run.counters, extraction.usage)
+        await record_usage(connection, run, job.provider, extraction.usage, job.price, seconds)
+        if params.store:
+            origin = Origin(f"rae-jobctl/{job.provider.name}", job.provider.model)
+            stored = await store(connection, tenant.id, params.project, done, kept, origin, work.lease)
+            dead = await fail(connection, tenant.id, params.project, extraction.failed, params.tries)
+            job.count(extracted=len(stored.memories), triples=len(stored.triples), dead=dead)
+            job.count(nodesCreated=stored.nodes_created, edgesCreated=stored.edges_created, edgesUpdated=stored.edges_updated)
+            kept = stored.triples
+        else:
+            job.count(extracted=len(done), triples=len(kept))
+        _move(run, work)
+    job.shown += [as_json(triple) for triple in kept[: MAX_SHOWN - len(job.shown)]]
+    get_logger().debug("graph_extraction_batch", memories=len(done), failed=len(extraction.failed), triples=len(kept))
+
+
+def _move(run: Run, work: _Work) -> None:
+    if run.cursor is not None:
+        left = {str(memory.id) for memory in work.memories}
+        run.cursor = {**run.cursor, "todo": [text for text in run.cursor["todo"] if text not in left]}
+
+
+async def _finish(job: _Job) -> Outcome:
+    run = job.run
+    counters = {name: value for name, value in run.counters.items() if value or name in ("memories", "triples")}
+    failed, extracted = counters.get("failed", 0), counters.get("extracted", 0)
+    if failed and not extracted:
+        raise BadDataError(
+            f"none of {failed} memories could be extracted",
+            reason="ExtractionFailed",
+            hint="rae_jobs.extraction_state.last_error has the reason of each",
+        )
+    reason, message = _verdict(job, counters)
+    result = {"project": job.params.project, "stored": job.params.store, "model": job.provider.model, "triples": job.shown}
+    await run.finish(reason=reason, message=message, result=result)
+    get_logger().info("graph_extraction_finished", reason=reason, **counters)
+    return Outcome(TASK, reason, message, counters, result, run_ids=(str(run.id),))
+
+
+def _verdict(job: _Job, counters: dict[str, int]) -> tuple[str, str]:
+    if not counters.get("memories"):
+        return "NothingToDo", f"no memory of project {job.params.project!r} waits for extraction"
+    if not counters.get("extracted") and counters.get("alreadyExtracted"):
+        return "NothingToDo", f"all {counters['memories']} memories were extracted before"
+    where = "stored" if job.params.store else "found"
+    message = f"{counters.get('triples', 0)} triples {where} from {counters.get('extracted', 0)} memories"
+    if counters.get("failed"):
+        return "PartlyDone", f"{message}; {counters['failed']} memories failed"
+    return "Done", message
+
+
+def _again(run: Run) -> Outcome:
+    before = run.already_finished
+    assert before is not None
+    message = f"this slot was done before: {before.message}"
+    return Outcome(TASK, "AlreadyDone", message, before.counters, before.result, run_ids=(str(run.id),))
+
+
+async def preview(pool: Pool, provider: Provider, params: ExtractionParams) -> Outcome:
+    """What `extract_graph` would do, in read-only transactions: with a free provider its triples, with a paid one the cost.
+
+    Raises:
+        BadDataError: as extract_graph.
+    """
+    async with pool.acquire() as connection:
+        async with connection.transaction(readonly=True):
+            await require_schema(connection)
+            tenant = await resolve_tenant(connection, params.tenant)
+        async with tenant_transaction(connection, tenant.id, readonly=True):
+            ids = await selection.select_ids(connection, tenant.id, params)
+            found = await selection.load(connection, tenant.id, params.project, ids)
+    worth = [memory for memory in found.fresh if has_content(memory.content)]
+    counters = {
+        "memories": len(found.fresh) + len(found.extracted),
+        "alreadyExtracted": len(found.extracted),
+        "notFound": len(found.missing),
+        "withoutContent": len(found.fresh) - len(worth),
+    }
+    if provider.paid:
+        return _estimated(provider, params, worth, counters)
+    extraction = await provider.extract(worth)
+    kept = [triple for triple in extraction.triples if triple.confidence >= params.min_confidence]
+    counters |= {"triples": len(kept), "failed": len(extraction.failed), "rejected": sum(extraction.rejected.values())}
+    result = {
+        "project": params.project,
+        "stored": False,
+        "model": provider.model,
+        "triples": [as_json(t) for t in kept[:MAX_SHOWN]],
+    }
+    message = f"would store {len(kept)} triples from {len(found.fresh)} memories"
+    return Outcome(TASK, "DryRun", message, counters, result, dry_run=True)
+
+
+def _estimated(provider: Provider, params: ExtractionParams, worth: Sequence[Memory], counters: dict[str, int]) -> Outcome:
+    estimate = provider.estimate_extraction(worth)
+    result = {
+        "project": params.project,
+        "stored": False,
+        "model": provider.model,
+        "estimate": {
+            "calls": estimate.calls,
+            "promptTokens": estimate.prompt_tokens,
+            "completionTokens": estimate.completion_tokens,
+            "costUsd": None if estimate.cost_usd is None else round(estimate.cost_usd, 6),
+        },
+    }
+    cost = "price unknown" if estimate.cost_usd is None else f"about {estimate.cost_usd:.4f} USD"
+    tokens = estimate.prompt_tokens + estimate.completion_tokens
+    message = f"would send {len(worth)} memories in {estimate.calls} calls, about {tokens} tokens, {cost}"
+    return Outcome(TASK, "DryRun", message, counters, result, dry_run=True)
+
+
+def summarise(outcome: Outcome) -> dict[str, Any] | None:
+    """The part of a result that fits a status: names of the first triples, never text of a memory."""
+    triples = outcome.result.get("triples")
+    if not triples:
+        return None
+    first = [f"{t['subject'][:60]} {t['predicate'][:60]} {t['object'][:60]}" for t in triples[:3]]
+    return {"project": outcome.result["project"], "triples": outcome.counters.get("triples", 0), "first": first}

@@ -1,0 +1,1 @@
+"""A server that speaks the OpenAI chat completions protocol over real HTTP, for tests. See server.py."""
