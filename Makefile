@@ -28,7 +28,8 @@ lint: .venv/.ready ## ruff, mypy --strict, import-linter
 	.venv/bin/lint-imports
 
 .PHONY: manifests
-manifests: .venv/.ready ## Write the chart's copy of the CRDs, and k8s/cronjobs/ from the chart
+manifests: .venv/.ready ## Write the CRDs from their models, the chart's copy of them, and k8s/cronjobs/ from the chart
+	$(PY) -m rae_operator.crds
 	$(PY) scripts/generate_manifests.py
 
 .PHONY: chart-lint

@@ -28,7 +28,7 @@ _KEPT = frozenset({
     "x-kubernetes-preserve-unknown-fields",
 })  # fmt: skip
 
-HEADER = "# Generated from operator/rae_operator/api by `make crds`. Do not edit.\n"
+HEADER = "# Generated from operator/rae_operator/api by `make manifests`. Do not edit.\n"
 
 
 def structural(model: type[Any]) -> Schema:
@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     names = stale(arguments.folder)
     if arguments.check:
         for name in names:
-            print(f"{arguments.folder / name} is stale: run `make crds`", file=sys.stderr)
+            print(f"{arguments.folder / name} is stale: run `make manifests`", file=sys.stderr)
         return int(bool(names))
     arguments.folder.mkdir(parents=True, exist_ok=True)
     wanted = render()

@@ -1,4 +1,4 @@
-"""The table of kinds. A new kind of request is a spec model, a row here, and `make crds`."""
+"""The table of kinds. A new kind of request is a spec model, a row here, and `make manifests`."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 from kubernetes.aio import config as _config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -42,6 +43,10 @@ class ApiError(Exception):
         self.status = status
         self.message = message
         self.retry_after = retry_after
+
+
+class NoCluster(Exception):
+    """There is no usable way to a cluster."""
 
 
 class Paths:
@@ -78,12 +83,19 @@ def _path(collection: str, name: str) -> str:
 
 
 async def connect() -> Any:
-    """A client by the pod's service account, or outside a cluster by KUBECONFIG."""
+    """A client by the pod's service account, or outside a cluster by KUBECONFIG.
+
+    Raises:
+        NoCluster: the service account or the kubeconfig cannot be used.
+    """
     configuration = Configuration()
-    if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
-        config.load_incluster_config(client_configuration=configuration)
-    else:
-        await config.load_kube_config(client_configuration=configuration, persist_config=False)
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(client_configuration=configuration, persist_config=False)
+    except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
+        raise NoCluster(f"no way to the cluster: {' '.join(str(error).split())[:300]}") from None
     return ApiClient(configuration=configuration)
 
 
@@ -169,7 +181,12 @@ class KubeApi:
         body: Body | None = None,
         content_type: str | None = None,
     ) -> Body:
-        parsed: Body = json.loads(await self._send(method, path, query, body, content_type))
+        content = await self._send(method, path, query, body, content_type)
+        try:
+            parsed: Body = json.loads(content)
+        except ValueError:
+            # Something between here and the API server, or half an answer.
+            raise ApiError(0, f"the answer to {method} {path} is no JSON") from None
         return parsed
 
     async def _send(

@@ -91,7 +91,7 @@ class LeaderLease:
         began = self._clock()
         try:
             lease = await asyncio.wait_for(self._api.get(self._path), self._settings.renew_deadline_seconds)
-            if lease is not None and not self._free(lease):
+            if not self._may_take(lease):
                 return False
             await asyncio.wait_for(self._write(lease), self._settings.renew_deadline_seconds)
         except (ApiError, TimeoutError) as error:
@@ -100,8 +100,11 @@ class LeaderLease:
         self._valid_until = began + self._settings.renew_deadline_seconds
         return self.leads
 
-    def _free(self, lease: Body) -> bool:
+    def _may_take(self, lease: Body | None) -> bool:
         """Whether the Lease is ours, nobody's, or has not been renewed for its duration as this process saw it."""
+        if lease is None:
+            # One that is gone after it was held goes with the installation; made anew, it would be left over.
+            return self._valid_until == float("-inf")
         spec = lease.get("spec") or {}
         if spec.get("holderIdentity") in ("", None, self._identity):
             return True

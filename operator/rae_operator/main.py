@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from rae_operator.kube import kubeconfig_exists
+from rae_operator.kube import NoCluster, kubeconfig_exists
 from rae_operator.logs import LEVELS, configure_logging, get_logger
 from rae_operator.settings import SettingsError, load_settings
 
@@ -35,6 +35,8 @@ def run() -> int:
 
     try:
         return asyncio.run(process.run(settings))
+    except NoCluster as error:
+        return _wrong(str(error))
     except OSError as error:
         log.error("cannot_listen", port=settings.http.port, error=error.strerror or str(error))
         return 1

@@ -23,7 +23,9 @@ from urllib.request import Request, urlopen
 ADMIN_TOKEN = "admin-token"
 OPERATOR_TOKEN = "operator-token"
 USERS = f'{ADMIN_TOKEN},admin,admin,"system:masters"\n{OPERATOR_TOKEN},rae-operator,rae-operator\n'
-CONTROLLERS = "job-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller"
+CONTROLLERS = ",".join(
+    f"{name}-controller" for name in ("job", "garbage-collector", "namespace", "serviceaccount", "resourcequota")
+)
 #: More than the API server needs to wait for after its start, with other work on the machine.
 START_SECONDS = 90
 

@@ -113,7 +113,7 @@ def test_the_operators_rights_are_those_it_documents(chart: Chart) -> None:
     expected |= {("batch", "jobs", verb) for verb in ("get", "list", "watch", "create", "delete")}
     expected |= {("", "pods", verb) for verb in ("get", "list", "watch")}
     expected |= {("", "pods/log", "get"), ("", "events", "create")}
-    lease = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")}
+    lease = {("coordination.k8s.io", "leases", verb) for verb in ("get", "update")}
     rendered = chart.render({"watchNamespaces": ["other"]})
     assert _rights(rendered.one("Role", "rae-tasks-operator", "rae")) == expected | lease
     assert _rights(rendered.one("Role", "rae-tasks-operator", "other")) == expected

@@ -29,7 +29,7 @@ def schema_of(kind: Kind) -> dict[str, Any]:
 
 
 def test_the_files_are_what_the_models_say() -> None:
-    assert crds.stale(FOLDER) == [], "run `make crds`"
+    assert crds.stale(FOLDER) == [], "run `make manifests`"
 
 
 def test_a_stale_a_missing_and_a_left_over_file_are_found_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,7 +39,7 @@ def test_a_stale_a_missing_and_a_left_over_file_are_found_and_mended(tmp_path: P
     second.unlink()
     (tmp_path / "old.yaml").write_text("")
     assert crds.main([str(tmp_path), "--check"]) == 1
-    assert "old.yaml is stale: run `make crds`" in capsys.readouterr().err
+    assert "old.yaml is stale: run `make manifests`" in capsys.readouterr().err
     assert crds.main([str(tmp_path)]) == 0
     assert crds.main([str(tmp_path), "--check"]) == 0
 

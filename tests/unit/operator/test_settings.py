@@ -65,3 +65,15 @@ def test_without_a_cluster_the_process_ends_with_78(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert run() == 78
     assert "there is no cluster" in capsys.readouterr().err
+
+
+def test_a_broken_kubeconfig_ends_the_process_with_78_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "s.yaml").write_text("task: {image: x}")
+    (tmp_path / "kubeconfig").write_text("clusters: []")
+    monkeypatch.setenv("RAE_OPERATOR_SETTINGS", str(tmp_path / "s.yaml"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    assert run() == 78
+    told = capsys.readouterr().err
+    assert "no way to the cluster" in told and "Traceback" not in told
