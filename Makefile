@@ -27,6 +27,15 @@ lint: .venv/.ready ## ruff, mypy --strict, import-linter
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
+.PHONY: manifests
+manifests: .venv/.ready ## Write the chart's copy of the CRDs, and k8s/cronjobs/ from the chart
+	$(PY) scripts/generate_manifests.py
+
+.PHONY: chart-lint
+chart-lint: .venv/.ready ## helm lint --strict, and that no generated manifest is stale
+	$(PY) scripts/generate_manifests.py --check
+	$(PY) -m pytest -q tests/chart/test_values.py -k lint
+
 .PHONY: cluster-up
 cluster-up: ## Have a healthy Kubernetes on this machine (kind where Docker answers)
 	python3 -m tests.cluster up

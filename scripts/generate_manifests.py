@@ -1,6 +1,6 @@
 """Write what is generated from elsewhere: the chart's copy of the CRDs, and k8s/cronjobs/ from the chart.
 
-`python scripts/generate_manifests.py` writes, `--check` fails and names what is stale. Helm is taken from HELM, from PATH, or built.
+`python scripts/generate_manifests.py` writes, `--check` names what is stale and fails. Helm: the one in HELM, on PATH, or built.
 """
 
 from __future__ import annotations
@@ -120,8 +120,13 @@ def _kustomization(resources: list[str]) -> Manifest:
 
 
 def _text(manifests: list[Manifest]) -> str:
-    ordered = sorted(manifests, key=lambda manifest: (manifest["kind"], manifest["metadata"]["name"]) if "metadata" in manifest else ("", ""))
+    ordered = sorted(manifests, key=_place)
     return HEADER + "---\n".join(yaml.safe_dump(manifest, sort_keys=False, width=120) for manifest in ordered)
+
+
+def _place(manifest: Manifest) -> tuple[str, str]:
+    # A kustomization has no name.
+    return manifest["kind"], manifest.get("metadata", {}).get("name", "")
 
 
 if __name__ == "__main__":

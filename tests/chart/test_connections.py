@@ -25,7 +25,16 @@ def test_the_database_comes_from_a_secret_by_default(chart: Chart) -> None:
 
 
 def test_with_a_host_the_secret_holds_the_password_alone(chart: Chart) -> None:
-    values = {"database": {"host": "db.rae", "port": 6432, "name": "rae_db", "user": "jobs", "existingSecret": "pg", "passwordKey": "password"}}
+    values = {
+        "database": {
+            "host": "db.rae",
+            "port": 6432,
+            "name": "rae_db",
+            "user": "jobs",
+            "existingSecret": "pg",
+            "passwordKey": "password",
+        }
+    }
     for variables in (_task(chart, values), _of_requests(chart, values)):
         assert variables["POSTGRES_HOST"] == "db.rae"
         assert variables["POSTGRES_PORT"] == "6432"

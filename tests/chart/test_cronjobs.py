@@ -56,7 +56,10 @@ def test_a_disabled_task_and_a_removed_one_are_not_rendered(chart: Chart) -> Non
 
 
 def test_a_value_of_false_or_zero_wins_over_its_default(chart: Chart) -> None:
-    values = {"taskDefaults": {"suspend": True}, "tasks": {"decay": {"suspend": False, "backoffLimit": 0, "failedJobsHistoryLimit": 0}}}
+    values = {
+        "taskDefaults": {"suspend": True},
+        "tasks": {"decay": {"suspend": False, "backoffLimit": 0, "failedJobsHistoryLimit": 0}},
+    }
     spec = chart.render(values).one("CronJob", "rae-tasks-decay")["spec"]
     assert (spec["suspend"], spec["failedJobsHistoryLimit"], spec["jobTemplate"]["spec"]["backoffLimit"]) == (False, 0, 0)
 
@@ -142,10 +145,12 @@ def test_the_schedulers_may_create_and_read_requests_and_nothing_else(chart: Cha
 
 
 def test_a_name_that_is_too_long_is_refused_with_the_length_that_fits(chart: Chart) -> None:
-    name = "a" * 60
-    refusal = chart.refusal({"tasks": {"decay": None, "weekly-report-of-everything": {"schedule": "@weekly"}}, "fullnameOverride": "b" * 40})
-    assert "tasks.weekly-report-of-everything" in refusal and "allows 52" in refusal and "at most 24 characters" in refusal
-    assert chart.refusal({}, release=name[:53])
+    tasks = {**dict.fromkeys(SCHEDULES), "weekly-report-of-everything": {"schedule": "@weekly"}}
+    refusal = chart.refusal({"tasks": tasks, "fullnameOverride": "b" * 40})
+    assert "tasks.weekly-report-of-everything" in refusal
+    assert "allows 52" in refusal and "at most 24 characters" in refusal
+    assert chart.render({"tasks": tasks, "fullnameOverride": "b" * 24}).all("CronJob")
+    assert "at most 48" in chart.refusal({"tasks": dict.fromkeys(SCHEDULES)}, release="c" * 45)
 
 
 def test_jobs_are_kept_by_history_limits_unless_a_time_is_given(chart: Chart) -> None:

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     command("build", _build, "build all programs into the cache, and nothing else")
     loading = command("load", _load, "give the cluster an image that was built on this machine")
     loading.add_argument("image", help="its name, such as localhost/rae-tasks:dev")
-    loading.add_argument("--archive", type=Path, help="an OCI archive of it, instead of buildah's store")
+    loading.add_argument("--archive", type=Path, help="an OCI or Docker archive of it, instead of buildah's store")
     naming = command("program", _program, "print the path of one program, built if it is not yet")
     naming.add_argument("name", help="such as kubectl or helm")
     return parser

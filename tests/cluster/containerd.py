@@ -69,7 +69,7 @@ def import_program(programs: Programs, name: str, image: str) -> None:
 
 
 def import_archive(programs: Programs, archive: Path) -> None:
-    """Hand an OCI archive to the runtime; it is known by the name in the archive."""
+    """Hand an OCI or Docker archive to the runtime; the image is known by the name in the archive."""
     run([*_ctr(programs), "images", "import", "--local", archive], seconds=300)
 
 

@@ -57,7 +57,7 @@ def test_a_wrong_tenant_fails_with_a_clear_reason_and_without_a_retry(release: R
     request = release.finished("graphextractionrequest", "wrong-tenant")
 
     failed = condition(request, "Failed")
-    assert (failed["status"], failed["reason"]) == ("True", "TenantNotFound")
+    assert (failed["status"], failed["reason"]) == ("True", "TenantUnknown")
     assert "no-such-tenant" in failed["message"]
     assert request["status"]["attempts"] == 1
 
