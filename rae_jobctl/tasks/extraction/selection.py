@@ -42,6 +42,8 @@ ORDER BY m.created_at, m.id
 LIMIT $3
 """
 
+_WAITING = f"SELECT count(*) FROM ({_PENDING}) AS waiting"  # noqa: S608 - made of a constant of this module
+
 _BY_ID = """
 SELECT id, content, coalesce(metadata ? 'graph_extracted_at', false) AS extracted
 FROM memories
@@ -105,6 +107,11 @@ async def select_ids(connection: Connection, tenant_id: UUID, params: Extraction
     else:
         rows = await connection.fetch(_NEWEST, tenant_id, params.project, params.limit)
     return [row["id"] for row in rows]
+
+
+async def count_waiting(connection: Connection, tenant_id: UUID, project: str, tries: int, most: int) -> int:
+    """How many memories `claim` would find now, counted up to `most`."""
+    return int(await connection.fetchval(_WAITING, tenant_id, project, most, tries, 0, 1))
 
 
 async def load(connection: Connection, tenant_id: UUID, project: str, ids: Sequence[UUID]) -> Found:
