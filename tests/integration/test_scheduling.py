@@ -155,7 +155,7 @@ async def test_an_active_project_is_asked_to_reflect_once(
     assert [request["project"] for request in first.result["requests"]] == [PROJECT]
     assert [(entry["project"], entry["reason"]) for entry in first.result["skipped"]] == [("quiet", "TooFewMemories")]
     second = await reflections(db, board)
-    assert ("RequestLive", 0) == (second.result["skipped"][0]["reason"], second.counters["scheduled"])
+    assert (second.result["skipped"][0]["reason"], second.counters["scheduled"]) == ("RequestLive", 0)
     provider = open_provider(LlmSettings(ProviderName.LOCAL), StopSignal())
     await generate_reflection(db.pool, provider, ReflectionParams("demo-tenant", PROJECT), slot=slot(), stop=StopSignal())
     finish(plane, namespace, "reflectionrequests")

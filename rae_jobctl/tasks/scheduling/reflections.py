@@ -112,8 +112,8 @@ async def schedule_reflections(
         if run.already_finished is not None:
             before = run.already_finished
             return Outcome(TASK, "AlreadyDone", before.message, before.counters, before.result, run_ids=(str(run.id),))
-        async with run.reading() as connection:
-            since = await _since(connection, until)
+        async with run.reading() as reader:
+            since = await _since(reader, until)
         outcome = await _schedule(pool, board, policy, since, until, dry_run=False)
         run.counters.update(outcome.counters)
         await run.finish(reason=outcome.reason, message=outcome.message, result=outcome.result)
