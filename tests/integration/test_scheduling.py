@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +44,7 @@ def plane() -> Iterator[ControlPlane]:
         with control_plane(folder) as started:
             kubectl(started, "apply", "--server-side", "-f", str(ROOT / "k8s" / "crds"))
             kubectl(started, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+            wait_until_served(started)
             yield started
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -51,6 +53,18 @@ def plane() -> Iterator[ControlPlane]:
 def kubectl(plane: ControlPlane, *arguments: str) -> str:
     command = [find_program("kubectl"), f"--kubeconfig={plane.kubeconfig}", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def wait_until_served(plane: ControlPlane) -> None:
+    """A kind is Established a moment before the API server answers for it."""
+    for _ in range(100):
+        try:
+            kubectl(plane, "get", "graphextractionrequests,reflectionrequests", "-n", "default")
+        except subprocess.CalledProcessError:
+            time.sleep(0.2)
+        else:
+            return
+    raise RuntimeError("the API server does not serve the kinds")
 
 
 def account(plane: ControlPlane, namespace: str, token: str = ADMIN_TOKEN) -> dict[str, str]:

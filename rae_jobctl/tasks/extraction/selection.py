@@ -37,7 +37,7 @@ WHERE m.tenant_id = $1
   AND NOT m.graph_extracted
   AND (s.memory_id IS NULL OR (NOT s.dead AND s.tries < $4
        AND coalesce(s.leased_until, '-infinity') < now() AND coalesce(s.not_before, '-infinity') <= now()))
-  AND mod(abs(hashtextextended(m.id::text, 0) % 1000003), $6) = $5
+  AND ($6 = 1 OR mod(abs(hashtextextended(m.id::text, 0) % 1000003), $6) = $5)
 ORDER BY m.created_at, m.id
 LIMIT $3
 """
