@@ -1,0 +1,79 @@
+"""`rae-jobctl decay`: the strength of memories fades, once for each day."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rae_jobctl.commands.execution import Invocation, execute
+from rae_jobctl.commands.options import DryRunOption, Output, OutputOption, SlotOption, TenantOption, WaitOption
+from rae_jobctl.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+app = typer.Typer(add_completion=False)
+_BAR = 24
+
+
+@app.command(epilog="Examples: rae-jobctl decay --dry-run; rae-jobctl decay --tenant demo-tenant --output json")
+def decay(
+    tenant: TenantOption = None,
+    allow_steep_rate: Annotated[
+        bool, typer.Option("--allow-steep-rate", help="Accept a rate below 0.5, which forgets most within days.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+    dry_run: DryRunOption = False,
+    slot: SlotOption = None,
+    wait: WaitOption = False,
+) -> None:
+    """Decay the strength of memories, once for each day, then delete those whose expires_at has passed.
+
+    Strength is multiplied by MEMORY_DECAY_RATE (0.95, or the tenant's own memory_decay_rate) for each day that a memory has not
+    had yet, at most RAE_DECAY_MAX_CATCHUP_DAYS (7). A second run of a day changes nothing.
+    ENABLE_MEMORY_DECAY=false switches it off.
+    """
+
+    async def work(invocation: Invocation) -> Outcome:
+        from rae_jobctl.db.pool import open_pool
+        from rae_jobctl.settings import DatabaseSettings
+        from rae_jobctl.tasks.decay.params import DecayParams, decay_enabled
+        from rae_jobctl.tasks.decay.task import TASK, Occurrence
+        from rae_jobctl.tasks.decay.task import decay as run
+
+        if not decay_enabled():
+            return Outcome(TASK, reason="Disabled", message="ENABLE_MEMORY_DECAY is false: nothing was done", dry_run=dry_run)
+        params = DecayParams.from_env(invocation.slot.at.date(), allow_steep=allow_steep_rate)
+        occurrence = Occurrence(invocation.slot, invocation.stop, invocation.wait)
+        async with open_pool(DatabaseSettings.from_env(), TASK) as pool:
+            return await run(pool, params, occurrence, tenant=tenant, dry_run=dry_run)
+
+    execute("decay", work, output=output, render=_render, slot=slot, dry_run=dry_run, wait=wait)
+
+
+def _render(outcome: Outcome) -> None:
+    for one in outcome.result.get("tenants", []):
+        typer.echo(f"{typer.style(one['tenant'], bold=True)}: {one['message']}")
+        if outcome.dry_run and any(row["before"] for row in one["strengths"]):
+            _draw(one)
+    for failure in outcome.failures:
+        typer.echo(f"{typer.style(failure['tenant'], bold=True, fg='red')}: failed, {failure['reason']}: {failure['message']}")
+    if len(outcome.result.get("tenants", [])) != 1 or outcome.failures:
+        typer.echo(outcome.message)
+
+
+def _draw(one: Mapping[str, object]) -> None:
+    """Strength by tenth, before and after, as bars."""
+    rows = one["strengths"]
+    assert isinstance(rows, list)
+    most = max(max(row["before"], row["after"]) for row in rows)
+    typer.echo(f"  strength  {'before':<{_BAR + 9}}after, at {one['rate']} a day")
+    for row in rows:
+        if row["before"] or row["after"]:
+            before, after = (_bar(row[name], most) for name in ("before", "after"))
+            typer.echo(f"  {row['from']:>8}  {row['before']:>7} {before:<{_BAR}} {row['after']:>7} {after}".rstrip())
+
+
+def _bar(count: int, most: int) -> str:
+    return "█" * max(1, round(_BAR * count / most)) if count else ""

@@ -1,0 +1,104 @@
+"""The SQL of decay. Every statement names its tenant, and a row that has had its day does not match a second time."""
+
+# $1 tenant, $2 day, $3 factors by missed days, $4 floors by missed days
+_DECAY = """
+UPDATE memories AS m
+SET strength = CASE
+        WHEN abs(m.strength) < ($4::float8[])[least($2 - m.decayed_through, cardinality($3::float8[]))] THEN 0
+        ELSE m.strength * ($3::float8[])[least($2 - m.decayed_through, cardinality($3::float8[]))]
+    END,
+    decayed_through = $2
+WHERE m.tenant_id = $1
+  AND m.decayed_through < $2
+"""
+
+#: A range of pages: what is read and written lies together, whatever the order of the keys.
+DECAY_PAGES = f"{_DECAY}  AND m.ctid >= $5::tid AND m.ctid < $6::tid\n"
+#: Single rows by their place. One that has moved meanwhile is not found, and comes with the next look.
+DECAY_ROWS = f"{_DECAY}  AND m.ctid = ANY($5::text[]::tid[])\n"
+
+#: The tenant's rows, counted in its index no further than needed.
+COUNT_UP_TO = """
+SELECT count(*)
+FROM (SELECT FROM memories WHERE tenant_id = $1 LIMIT $2) AS counted
+"""
+
+#: Places of rows that are due, through the index on tenant_id.
+DUE_ROWS = """
+SELECT m.ctid::text
+FROM memories AS m
+WHERE m.tenant_id = $1
+  AND m.decayed_through < $2
+LIMIT $3
+"""
+
+#: How far the tenant is behind, beyond what is made good; $3 is the most days.
+LOST_ROWS = """
+SELECT count(*) AS memories, coalesce(max($2 - m.decayed_through - $3), 0) AS days
+FROM memories AS m
+WHERE m.tenant_id = $1
+  AND m.decayed_through < $2 - $3::integer
+"""
+
+#: The last day that a run of this tenant finished.
+LAST_DAY = """
+SELECT max((result ->> 'day')::date)
+FROM rae_jobs.task_runs
+WHERE task = 'decay'
+  AND tenant_id = $1
+  AND state = 'finished'
+"""
+
+TABLE_SIZE = """
+SELECT pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages,
+       greatest(c.reltuples, 0) / greatest(c.relpages, 1) AS rows_a_page
+FROM pg_class AS c
+WHERE c.oid = to_regclass('memories')
+"""
+
+#: $2 the moment, $3 how many at most. A row that RAE holds is left for the next run rather than waited for.
+DELETE_EXPIRED = """
+DELETE FROM memories
+WHERE tenant_id = $1
+  AND id = ANY (ARRAY(
+      SELECT id
+      FROM memories
+      WHERE tenant_id = $1
+        AND expires_at < $2
+      ORDER BY expires_at
+      LIMIT $3
+      FOR UPDATE SKIP LOCKED
+  ))
+RETURNING id
+"""
+
+AUDIT = """
+INSERT INTO rae_jobs.deletion_audit (run_id, tenant_id, data_class, reason, deleted_count, deleted_ids)
+VALUES ($1, $2, 'memories', 'expired', cardinality($3::uuid[]), $3)
+"""
+
+#: Before and after by tenth of strength; 11 is 1.0 and more.
+PREVIEW = """
+WITH due AS (
+    SELECT m.strength AS before,
+           $2 - m.decayed_through AS days,
+           CASE
+               WHEN abs(m.strength) < ($4::float8[])[least($2 - m.decayed_through, cardinality($3::float8[]))] THEN 0
+               ELSE m.strength * ($3::float8[])[least($2 - m.decayed_through, cardinality($3::float8[]))]
+           END AS after
+    FROM memories AS m
+    WHERE m.tenant_id = $1
+      AND m.decayed_through < $2
+)
+SELECT width_bucket(before, 0, 1, 10) AS before, width_bucket(after, 0, 1, 10) AS after,
+       count(*) AS memories, max(days) AS days, count(*) FILTER (WHERE days > cardinality($3::float8[])) AS lost
+FROM due
+GROUP BY 1, 2
+"""
+
+COUNT_EXPIRED = """
+SELECT count(*)
+FROM memories
+WHERE tenant_id = $1
+  AND expires_at < $2
+"""
