@@ -48,8 +48,11 @@ KINDS: tuple[Kind, ...] = (
         short="gxr",
         task="extract-graph",
         spec=GraphExtractionSpec,
-        task_fields=("tenantId", "project", "memoryIds", "limit", "minConfidence", "autoStore", "model"),
-        exclusions=(Exclusion("memoryIds", "limit"),),
+        task_fields=(
+            *("tenantId", "project", "memoryIds", "limit", "pending", "shard", "shards"),
+            *("minConfidence", "autoStore", "model"),
+        ),
+        exclusions=(Exclusion("memoryIds", "limit"), Exclusion("memoryIds", "pending")),
         defaults=(("limit", 50),),
     ),
     Kind(

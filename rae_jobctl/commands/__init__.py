@@ -25,7 +25,9 @@ class CommandEntry:
 
 CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry("extract-graph", "extract_graph", "Extract graph triples from memories, each with its evidence.", _GRAPH),
+    CommandEntry("process-graph-queue", "process_graph_queue", "Ask for the extraction of what waits in the queue.", _GRAPH),
     CommandEntry("generate-reflection", "generate_reflection", "Reflect on a project's recent memories.", _GRAPH),
+    CommandEntry("schedule-reflections", "schedule_reflections", "Ask for reflections where there was activity.", _GRAPH),
     CommandEntry("decay", "decay", "Decay the strength of memories, once for each day.", _LIFE_CYCLE),
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
     CommandEntry("runs", "runs", "Show what has run, with results and errors.", _OPERATE),

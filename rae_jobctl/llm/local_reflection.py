@@ -23,13 +23,13 @@ _LEANING = re.compile(
     re.IGNORECASE,
 )
 _FAILURE = re.compile(
-    r"\b(fail(s|ed|ing|ure)?|error|crash(es|ed)?|bug|broken|regression|outage|incident|timeout|leak|vulnerab\w+|denial|"
-    r"incorrect\w*|problem|flak\w+|stall\w*|lost)\b",
+    r"\b(fail(s|ed|ing|ure)?|error|crash(es|ed)?|bug|broken|regression|outage|incident|timeout|leak|vulnerab\w+|"
+    r"denial|incorrect\w*|problem|flak\w+|stall\w*|lost)\b",
     re.IGNORECASE,
 )
 _INTENT = re.compile(
-    r"\b(todo|to-do|needs? to|should(?! have)|plan(s|ned)? to|we (must|have to)|will be removed|deprecat\w+|action item|next step|"
-    r"follow[ -]?up|let's|remember to|consider|recommend\w*|encouraged to|upgrade|migrate)\b",
+    r"\b(todo|to-do|needs? to|should(?! have)|plan(s|ned)? to|we (must|have to)|will be removed|deprecat\w+|action item|"
+    r"next step|follow[ -]?up|let's|remember to|consider|recommend\w*|encouraged to|upgrade|migrate)\b",
     re.IGNORECASE,
 )
 _BY_KIND = {

@@ -35,7 +35,10 @@ def facts(text: str) -> set[tuple[str, str, str]]:
         ("Bob no longer uses Docker.", ("bob", "NO_LONGER_USE", "docker")),
         ("Bob uses Docker. He prefers Podman.", ("bob", "PREFER", "podman")),
         ("Acme's CTO Dana Lee approved the budget.", ("dana lee", "APPROVE", "budget")),
-        ("Tighten security checks in planner estimation functions (Dean Rasheed)", ("dean rasheed", "TIGHTEN", "security checks")),
+        (
+            "Tighten security checks in planner estimation functions (Dean Rasheed)",
+            ("dean rasheed", "TIGHTEN", "security checks"),
+        ),
     ],
 )
 def test_it_reads(text: str, expected: tuple[str, str, str]) -> None:

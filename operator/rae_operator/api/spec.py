@@ -71,6 +71,16 @@ class GraphExtractionSpec(CommonSpec):
     limit: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
         default=None, description="How many pending memories, 50 when absent. Excludes memoryIds."
     )
+    pending: bool | None = Field(
+        default=None,
+        description="Take what waits in the queue (graph_extracted is false), beside other requests. Excludes memoryIds.",
+    )
+    shard: Annotated[int, Field(ge=0, le=999)] | None = Field(
+        default=None, description="With pending: which share of the queue, from 0."
+    )
+    shards: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        default=None, description="With pending: how many shares there are, 1 when absent."
+    )
     min_confidence: float = Field(default=0.7, ge=0, le=1, description="Triples with less confidence are left out.")
     auto_store: bool = Field(default=True, description="Store the triples in the graph; false only counts them.")
     model: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(

@@ -37,10 +37,12 @@ WHERE m.tenant_id = $1
   AND NOT m.graph_extracted
   AND (s.memory_id IS NULL OR (NOT s.dead AND s.tries < $4
        AND coalesce(s.leased_until, '-infinity') < now() AND coalesce(s.not_before, '-infinity') <= now()))
-  AND mod(abs(hashtextextended(m.id::text, 0) % 1000003), $6) = $5
+  AND ($6 = 1 OR mod(abs(hashtextextended(m.id::text, 0) % 1000003), $6) = $5)
 ORDER BY m.created_at, m.id
 LIMIT $3
 """
+
+_WAITING = f"SELECT count(*) FROM ({_PENDING}) AS waiting"  # noqa: S608 - made of a constant of this module
 
 _BY_ID = """
 SELECT id, content, coalesce(metadata ? 'graph_extracted_at', false) AS extracted
@@ -105,6 +107,11 @@ async def select_ids(connection: Connection, tenant_id: UUID, params: Extraction
     else:
         rows = await connection.fetch(_NEWEST, tenant_id, params.project, params.limit)
     return [row["id"] for row in rows]
+
+
+async def count_waiting(connection: Connection, tenant_id: UUID, project: str, tries: int, most: int) -> int:
+    """How many memories `claim` would find now, counted up to `most`."""
+    return int(await connection.fetchval(_WAITING, tenant_id, project, most, tries, 0, 1))
 
 
 async def load(connection: Connection, tenant_id: UUID, project: str, ids: Sequence[UUID]) -> Found:

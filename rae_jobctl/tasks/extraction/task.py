@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 TASK = "extract-graph"
 #: Triples that a result shows; all are in the graph.
 MAX_SHOWN = 200
+_SPARE_WORKERS = 2
 #: USD per million prompt, cached and completion tokens.
 Price = tuple[float, float, float] | None
 
@@ -58,10 +59,16 @@ class _Job:
     run: Run
     stop: StopSignal
     progress: Progress
+    calling: asyncio.Semaphore
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     shown: list[dict[str, Any]] = field(default_factory=list)
     claimed: int = 0
     failure: BaseException | None = None
+
+    @property
+    def ending(self) -> bool:
+        """Whether no further call may begin."""
+        return self.failure is not None or self.stop.should_stop
 
     def count(self, **counts: int) -> None:
         for name, value in counts.items():
@@ -95,7 +102,8 @@ async def extract_graph(
         if run.already_finished is not None:
             return _again(run)
         get_logger().info("graph_extraction_started", tenant_id=str(tenant.id), project_id=params.project, **about)
-        job = _Job(pool, provider, params, price, tenant, run, stop, Progress(None, "memories"))
+        calling = asyncio.Semaphore(provider.concurrency)
+        job = _Job(pool, provider, params, price, tenant, run, stop, Progress(None, "memories"), calling)
         job.claimed = run.counters.get("memories", 0) if params.pending else 0
         await _extract_all(job)
         return await _finish(job)
@@ -117,7 +125,8 @@ def _arguments(params: ExtractionParams, provider: Provider) -> dict[str, Any]:
 async def _extract_all(job: _Job) -> None:
     queue: deque[_Work] = deque() if job.params.pending else await _select(job)
     job.run.progressed = False
-    workers = [_worker(job, queue) for _ in range(job.provider.concurrency)]
+    # More workers than calls: while those wait for the model, the next work is claimed.
+    workers = [_worker(job, queue) for _ in range(job.provider.concurrency + _SPARE_WORKERS)]
     await asyncio.gather(*workers)
     if job.failure is not None:
         raise job.failure
@@ -153,11 +162,12 @@ async def _select(job: _Job) -> deque[_Work]:
 async def _worker(job: _Job, queue: deque[_Work]) -> None:
     """Take work until there is none, a stop is asked for, or another worker failed; what is under way ends first."""
     try:
-        while job.failure is None and not job.stop.should_stop:
+        while not job.ending:
             work = await _next(job, queue)
             if work is None:
                 return
-            await _do(job, work)
+            if not await _do(job, work):
+                queue.appendleft(work)
     except Exception as error:
         job.failure = job.failure or error
 
@@ -179,25 +189,33 @@ async def _next(job: _Job, queue: deque[_Work]) -> _Work | None:
     return _Work(memories, token) if ids else None
 
 
-async def _do(job: _Job, work: _Work) -> None:
-    started = time.monotonic()
+async def _do(job: _Job, work: _Work) -> bool:
+    """Extract and store; False when the end came before the call."""
     worth = [memory for memory in work.memories if has_content(memory.content)]
-    try:
-        extraction = await job.provider.extract(worth) if worth else Extraction()
-    except BaseException:
-        if work.lease is not None:
-            await _give_back(job, work.lease)
-        raise
-    kept = tuple(triple for triple in extraction.triples if triple.confidence >= job.params.min_confidence)
-    async with job.writing:
-        await _keep(job, work, extraction, kept, time.monotonic() - started)
-        job.count(withoutContent=len(work.memories) - len(worth))
+    # Held until the answer is stored: a kill costs at most as many answers as calls may be under way.
+    async with job.calling:
+        if job.ending:
+            await _give_back(job, work)
+            return False
+        started = time.monotonic()
+        try:
+            extraction = await job.provider.extract(worth) if worth else Extraction()
+        except BaseException:
+            await _give_back(job, work)
+            raise
+        kept = tuple(triple for triple in extraction.triples if triple.confidence >= job.params.min_confidence)
+        async with job.writing:
+            await _keep(job, work, extraction, kept, time.monotonic() - started)
+            job.count(withoutContent=len(work.memories) - len(worth))
     job.progress.advance(len(work.memories))
+    return True
 
 
-async def _give_back(job: _Job, lease: UUID) -> None:
+async def _give_back(job: _Job, work: _Work) -> None:
+    if work.lease is None:
+        return
     async with job.pool.acquire() as connection, tenant_transaction(connection, job.tenant.id):
-        await selection.release(connection, job.tenant.id, lease)
+        await selection.release(connection, job.tenant.id, work.lease)
 
 
 async def _keep(job: _Job, work: _Work, extraction: Extraction, kept: Sequence[Triple], seconds: float) -> None:

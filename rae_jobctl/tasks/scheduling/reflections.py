@@ -1,0 +1,203 @@
+"""schedule-reflections: reflection requests for projects with activity since the last run, none twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from rae_jobctl.db.ledger import RunKey, open_run
+from rae_jobctl.db.pool import tenant_transaction
+from rae_jobctl.db.schema import require_schema
+from rae_jobctl.db.tenants import list_tenants
+from rae_jobctl.deadline import StopSignal
+from rae_jobctl.logs import get_logger
+from rae_jobctl.outcome import Outcome
+from rae_jobctl.slots import Slot
+from rae_jobctl.tasks.scheduling.board import GROUP_LABEL, Board, Wanted, group_of
+
+if TYPE_CHECKING:
+    from rae_jobctl.db.pool import Connection, Pool
+
+TASK = "schedule-reflections"
+KIND = "ReflectionRequest"
+#: The ledger's key needs a tenant; this run is about all of them.
+ALL_TENANTS = UUID(int=0)
+#: Runs that were missed for longer than this are not made up for.
+LONGEST_GAP = timedelta(days=7)
+
+_LAST_UNTIL = """
+SELECT max(result ->> 'until')
+FROM rae_jobs.task_runs
+WHERE task = $1
+  AND tenant_id = $2
+  AND state = 'finished'
+"""
+
+# The memories that the reflection would read, not only the new ones, say whether there are enough.
+_ACTIVE = """
+SELECT m.project, count(*) AS memories, max(m.created_at) AS newest, (
+    SELECT max(r.created_at)
+    FROM reflections AS r
+    WHERE r.tenant_id = $1
+      AND r.project = m.project
+) AS reflected
+FROM memories AS m
+WHERE m.tenant_id = $1
+  AND m.layer = 'episodic'
+  AND m.project IS NOT NULL
+  AND m.created_at > $3
+  AND m.created_at <= $4
+GROUP BY m.project
+HAVING max(m.created_at) > $2
+ORDER BY m.project
+"""
+
+
+@dataclass(frozen=True)
+class ReflectionPolicy:
+    """When a project is worth a reflection.
+
+    Attributes:
+        window: how far back the requested reflection reads.
+        cool_down: time after a reflection during which no other is asked for.
+        min_memories: in the window.
+        max_memories: read by one reflection.
+        max_requests: made by one run.
+    """
+
+    window: timedelta = timedelta(hours=24)
+    cool_down: timedelta = timedelta(hours=1)
+    min_memories: int = 3
+    max_memories: int = 50
+    max_requests: int = 100
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A project with new episodic memories.
+
+    Attributes:
+        memories: in the policy's window.
+        newest: when the last of them was made.
+        reflected: when the project was reflected upon last, None if never.
+    """
+
+    tenant_id: UUID
+    project: str
+    memories: int
+    newest: datetime
+    reflected: datetime | None
+
+
+async def schedule_reflections(
+    pool: Pool, board: Board, policy: ReflectionPolicy, *, slot: Slot, stop: StopSignal, dry_run: bool, wait: bool = False
+) -> Outcome:
+    """Make the requests that are due, and say of each project that was active why it got none.
+
+    The ledger keeps up to when the last finished run looked, so that a missed run's hour is looked at by the next one.
+    """
+    until = slot.at if slot.origin == "cronjob" else datetime.now(UTC)
+    if dry_run:
+        async with pool.acquire() as connection, connection.transaction(readonly=True):
+            await require_schema(connection)
+            since = await _since(connection, until)
+        return await _schedule(pool, board, policy, since, until, dry_run=True)
+    async with pool.acquire() as connection:
+        await require_schema(connection)
+    async with open_run(pool, RunKey(TASK, ALL_TENANTS, slot.key), stop=stop, wait=wait) as run:
+        if run.already_finished is not None:
+            before = run.already_finished
+            return Outcome(TASK, "AlreadyDone", before.message, before.counters, before.result, run_ids=(str(run.id),))
+        async with run.reading() as reader:
+            since = await _since(reader, until)
+        outcome = await _schedule(pool, board, policy, since, until, dry_run=False)
+        run.counters.update(outcome.counters)
+        await run.finish(reason=outcome.reason, message=outcome.message, result=outcome.result)
+        return outcome
+
+
+async def _since(connection: Connection, until: datetime) -> datetime:
+    last = await connection.fetchval(_LAST_UNTIL, TASK, ALL_TENANTS)
+    hour_ago = until - timedelta(hours=1)
+    return max(min(datetime.fromisoformat(last), hour_ago), until - LONGEST_GAP) if last else hour_ago
+
+
+async def _schedule(
+    pool: Pool, board: Board, policy: ReflectionPolicy, since: datetime, until: datetime, *, dry_run: bool
+) -> Outcome:
+    active = await read_activity(pool, policy, since, until)
+    live = {one.labels.get(GROUP_LABEL) for one in await board.known(KIND) if not one.finished}
+    skipped: list[dict[str, Any]] = []
+    wanted: list[Wanted] = []
+    for activity in active:
+        reason = why_not(activity, policy, until, live)
+        if reason is None and len(wanted) >= policy.max_requests:
+            reason = "TooManyRequests"
+        if reason is None:
+            wanted.append(_request(activity, policy, until))
+        else:
+            skipped.append({"tenantId": str(activity.tenant_id), "project": activity.project, "reason": reason})
+    made = 0 if dry_run else sum([await board.create(one) for one in wanted])
+    return _outcome(active, wanted, skipped, made, until, dry_run)
+
+
+def _outcome(
+    active: Sequence[Activity],
+    wanted: Sequence[Wanted],
+    skipped: Sequence[dict[str, Any]],
+    made: int,
+    until: datetime,
+    dry_run: bool,
+) -> Outcome:
+    counters = {"projects": len(active), "scheduled": len(wanted) if dry_run else made, "skipped": len(skipped)}
+    get_logger().info("reflections_scheduled", dry_run=dry_run, **counters, **Counter(entry["reason"] for entry in skipped))
+    result = {
+        "until": until.astimezone(UTC).isoformat(),
+        "requests": [{"name": one.name, **dict(one.spec)} for one in wanted],
+        "skipped": list(skipped[:200]),
+    }
+    reason = "DryRun" if dry_run else "Done" if made else "NothingToDo"
+    message = f"{counters['scheduled']} requests {'due' if dry_run else 'made'} for {len(active)} active projects"
+    return Outcome(TASK, reason, message, counters, result, dry_run=dry_run)
+
+
+async def read_activity(pool: Pool, policy: ReflectionPolicy, since: datetime, until: datetime) -> list[Activity]:
+    """Projects with episodic memories made after `since`, of all tenants."""
+    found: list[Activity] = []
+    async with pool.acquire() as connection:
+        async with connection.transaction(readonly=True):
+            tenants = await list_tenants(connection)
+        for tenant in tenants:
+            async with tenant_transaction(connection, tenant.id, readonly=True):
+                rows = await connection.fetch(_ACTIVE, tenant.id, since, min(since, until - policy.window), until)
+            found += [Activity(tenant.id, r["project"], r["memories"], r["newest"], r["reflected"]) for r in rows]
+    return found
+
+
+def why_not(activity: Activity, policy: ReflectionPolicy, now: datetime, live: set[str | None]) -> str | None:
+    """The reason for which a project gets no request, None when it is due."""
+    if group_of(activity.tenant_id, activity.project) in live:
+        return "RequestLive"
+    if activity.memories < policy.min_memories:
+        return "TooFewMemories"
+    if activity.reflected is None:
+        return None
+    if activity.reflected >= activity.newest:
+        return "NothingNew"
+    return "CoolDown" if now - activity.reflected < policy.cool_down else None
+
+
+def _request(activity: Activity, policy: ReflectionPolicy, until: datetime) -> Wanted:
+    group = group_of(activity.tenant_id, activity.project)
+    spec = {
+        "tenantId": str(activity.tenant_id),
+        "project": activity.project,
+        "since": f"{max(1, round(policy.window.total_seconds() / 3600))}h",
+        "maxMemories": policy.max_memories,
+        "minClusterSize": policy.min_memories,
+    }
+    return Wanted(KIND, f"reflect-{group}-{until.astimezone(UTC):%Y%m%d%H%M}", {GROUP_LABEL: group}, spec)
