@@ -23,7 +23,9 @@ def release(
     made = Release(namespace, helm)
     failed_before = request.session.testsfailed
     try:
-        made.install(**{"demo.enabled": "true"})
+        # The schedulers are run by the tests that want them, not every few minutes beside all others.
+        quiet = {f"tasks.{name}.suspend": "true" for name in ("process-graph-queue", "schedule-reflections")}
+        made.install(**{"demo.enabled": "true", **quiet})
         yield made
     finally:
         # An error of the installation itself is not counted before the fixture has ended.

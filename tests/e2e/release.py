@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,20 +49,21 @@ class Release:
         """`helm install` with the images that were built here."""
         self._helm("install", {**local_images(by_kind=self.namespace.cluster.by_kind), **values})
 
-    def upgrade(self, **values: str) -> None:
-        """`helm upgrade`, keeping the values of before."""
-        self._helm("upgrade", values, "--reuse-values")
+    def upgrade(self, tree: Mapping[str, Any] | None = None, **values: str) -> None:
+        """`helm upgrade` with some values changed and the others as before."""
+        self._helm("upgrade", values, "--reuse-values", "--values=-", stdin=json.dumps(tree or {}))
 
     def uninstall(self) -> None:
         """`helm uninstall`, waiting for what it deletes."""
         self._run("uninstall", self.name, "--wait", "--timeout=2m")
 
-    def _helm(self, verb: str, values: Mapping[str, str], *flags: str) -> None:
+    def _helm(self, verb: str, values: Mapping[str, str], *flags: str, stdin: str | None = None) -> None:
         sets = [f"--set={key.replace('__', '.')}={value}" for key, value in values.items()]
-        self._run(verb, self.name, str(CHART), "--wait", "--timeout=170s", *flags, *sets)
+        # A demo on this cluster owns the CRDs, which outlive their release.
+        self._run(verb, self.name, str(CHART), "--wait", "--timeout=170s", "--take-ownership", *flags, *sets, stdin=stdin)
 
-    def _run(self, *words: str) -> None:
-        answer = self.namespace.run(self.helm, "--namespace", self.namespace.name, *words)
+    def _run(self, *words: str, stdin: str | None = None) -> None:
+        answer = self.namespace.run(self.helm, "--namespace", self.namespace.name, *words, text=stdin)
         assert answer.code == 0, f"helm {' '.join(words[:2])}: {answer.output}{answer.errors}"
 
     def finished(self, kind: str, name: str, seconds: int = 170) -> dict[str, Any]:
@@ -83,7 +85,9 @@ class Release:
         template["template"]["spec"]["containers"][0]["args"] = list(arguments)
         self.namespace.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": template})
         until(lambda: ended(self.namespace.get("job", name)), f"job {name} ends", seconds=240)
-        return self.namespace.logs(f"job/{name}")
+        log = self.namespace.logs(f"job/{name}")
+        self.namespace.kubectl("delete", "job", name)
+        return log
 
 
 def ended(job: Mapping[str, Any]) -> bool:

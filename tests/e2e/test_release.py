@@ -70,18 +70,24 @@ def test_an_invalid_spec_is_refused_by_the_api_server_naming_the_field(release: 
     assert release.namespace.try_kubectl("get", "graphextractionrequest", "invalid").code != 0
 
 
-def test_a_request_without_leave_for_the_tenant_is_refused(release: Release) -> None:
-    """The chart's admission policy: acting for a tenant is plain RBAC."""
-    release.namespace.kubectl("create", "serviceaccount", "stranger")
-    release.namespace.kubectl("create", "role", "asks", "--verb=create,get,patch", "--resource=reflectionrequests.tasks.rae.dev")
+@pytest.fixture
+def stranger(release: Release) -> Iterator[str]:
+    """A service account that may make requests, but acts for no tenant."""
+    name = "stranger"
+    release.namespace.kubectl("create", "serviceaccount", name)
+    release.namespace.kubectl("create", "role", name, "--verb=create,get,patch", "--resource=reflectionrequests.tasks.rae.dev")
     release.namespace.kubectl(
-        "create", "rolebinding", "asks", "--role=asks", f"--serviceaccount={release.namespace.name}:stranger"
+        "create", "rolebinding", name, f"--role={name}", f"--serviceaccount={release.namespace.name}:{name}"
     )
+    yield f"system:serviceaccount:{release.namespace.name}:{name}"
+    release.namespace.kubectl("delete", f"rolebinding/{name}", f"role/{name}", f"serviceaccount/{name}")
+
+
+def test_a_request_without_leave_for_the_tenant_is_refused(release: Release, stranger: str) -> None:
+    """The chart's admission policy: acting for a tenant is plain RBAC."""
     manifest = (REQUESTS / "reflection-request.yaml").read_text().replace("name: reflect-on-ai-research", "name: stranger")
 
-    refused = release.namespace.try_kubectl(
-        "create", "-f", "-", f"--as=system:serviceaccount:{release.namespace.name}:stranger", text=manifest
-    )
+    refused = release.namespace.try_kubectl("create", "-f", "-", f"--as={stranger}", text=manifest)
 
     assert refused.code != 0
     assert "demo-tenant" in refused.errors
@@ -109,7 +115,7 @@ def every_minute(release: Release) -> Iterator[str]:
 
 def test_the_slot_of_a_cronjobs_run_is_its_scheduled_time(release: Release, every_minute: str) -> None:
     def rows() -> list[list[str]]:
-        return release.sql("SELECT job_name, slot FROM rae_jobs.task_runs WHERE task = 'decay' AND slot LIKE 'cron:%' LIMIT 1")
+        return release.sql("SELECT job, slot FROM rae_jobs.task_runs WHERE task = 'decay' AND slot LIKE 'cron:%' LIMIT 1")
 
     (job_name, slot), *_ = until(rows, "a scheduled run of decay is in the ledger", seconds=150)
 

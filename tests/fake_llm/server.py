@@ -64,15 +64,15 @@ class FakeLlm:
         delay: seconds before each good answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.requests: list[Mapping[str, Any]] = []
         self.faults: deque[Reply | Fault | None] = deque()
         self.always: Fault = lambda request: None
         self.keys: list[str] = []
         self.delay = 0.0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer((host, 0), self._handler())
         self._server.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self.base_url = f"http://{host}:{self._server.server_address[1]}/v1"
 
     @contextmanager
     def running(self) -> Iterator[FakeLlm]:
@@ -148,7 +148,7 @@ class FakeLlm:
 
 
 @contextmanager
-def fake_llm() -> Iterator[FakeLlm]:
-    """A fake on a free port for the length of the block."""
-    with FakeLlm().running() as fake:
+def fake_llm(host: str = "127.0.0.1") -> Iterator[FakeLlm]:
+    """A fake on a free port of an address of this machine, for the length of the block."""
+    with FakeLlm(host).running() as fake:
         yield fake
