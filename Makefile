@@ -60,3 +60,23 @@ demo-down: ## End the demo and its cluster
 .PHONY: bench
 bench: .venv/.ready ## Measure (B=<name> for one benchmark); a JSON line for each figure, exit code 1 when one misses its goal
 	@$(PY) -m bench $(B)
+
+.PHONY: generated
+generated: .venv/.ready ## Fail when a generated file is stale (CRDs, the chart's copies, k8s/cronjobs)
+	$(PY) -m rae_operator.crds --check
+	$(PY) scripts/generate_manifests.py --check
+
+# Quick suites first; the cluster's own life cycle last, since it takes the cluster down.
+SUITES := tests/unit tests/integration tests/chart tests/apiserver tests/e2e tests/cluster
+
+.PHONY: test
+test: .venv/.ready ## Every test, on real parts: PostgreSQL, Valkey, HTTP, a real Kubernetes
+	python3 -m tests.cluster build
+	@$(MAKE) --no-print-directory lint generated
+	$(PY) -m pytest -m "not soak" --durations=15 --cov --cov-report=term:skip-covered $(SUITES)
+
+.PHONY: soak
+soak: .venv/.ready ## What takes longer: large tables, the oldest Kubernetes, PostgreSQL 15
+	$(PY) -m pytest -m soak tests/integration
+	RAE_TEST_POSTGRES=15 $(PY) -m pytest -m "not soak" tests/integration
+	RAE_TEST_KUBERNETES=1.34.4 $(PY) -m pytest tests/e2e tests/cluster

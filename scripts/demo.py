@@ -13,6 +13,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,10 @@ def show_results(demo: Demo) -> None:
     print(query(demo, TRIPLES))
     print("\n# The reflection")
     print(_wrapped(query(demo, REFLECTION, "--tuples-only", "--no-align")))
-    print("\n# rae-jobctl decay --dry-run")
-    print(dry_run(demo, "decay"))
+    # The memories are of today; what there is to see comes with the night.
+    tonight = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}T02:00Z"
+    print(f"\n# rae-jobctl decay --dry-run --slot {tonight}")
+    print(dry_run(demo, "decay", "--slot", tonight))
 
 
 def _wrapped(text: str) -> str:
@@ -172,13 +175,13 @@ def query(demo: Demo, sql: str, *options: str) -> str:
     return demo.kubectl("exec", pod, "--", "sh", "-c", script, "sh", *command).rstrip()
 
 
-def dry_run(demo: Demo, task: str) -> str:
+def dry_run(demo: Demo, task: str, *options: str) -> str:
     """Run a periodic task now, as its CronJob would, but without writing; return what it said."""
     name = f"{task}-dry-run"
     created = demo.kubectl("create", "job", name, f"--from=cronjob/{RELEASE}-{task}", "--dry-run=client", "--output=json")
     job: dict[str, Any] = json.loads(created)
     container = job["spec"]["template"]["spec"]["containers"][0]
-    container["args"] = [*container["args"], "--dry-run"]
+    container["args"] = [*container["args"], "--dry-run", *options]
     job["spec"]["backoffLimit"] = 0
     demo.kubectl("delete", "job", name, "--ignore-not-found")
     demo.kubectl("create", "-f", "-", text=json.dumps(job))

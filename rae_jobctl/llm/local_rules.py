@@ -21,6 +21,8 @@ from rae_jobctl.llm.words import words
 Token = Any
 Doc = Any
 
+# Verbs whose base form the rules of the small model get wrong ("routes" becomes "rout").
+_MENDED_LEMMAS = {"rout": "route"}
 _SUBJECTS = frozenset({"nsubj", "nsubjpass"})
 _OBJECTS = frozenset({"dobj", "obj", "dative", "oprd"})
 _MODIFIERS = frozenset({"compound", "amod", "nmod", "nummod", "quantmod", "poss", "punct", "case", "advmod", "npadvmod"})
@@ -257,9 +259,14 @@ def _is_copula(verb: Token) -> bool:
     return bool(verb.lemma_ == "be") and any(child.dep_ == "attr" for child in verb.children)
 
 
+def _lemma(verb: Token) -> str:
+    lemma: str = verb.lemma_
+    return _MENDED_LEMMAS.get(lemma, lemma)
+
+
 def _relation(verb: Token) -> str:
     """The verb in its base form, with its particle, and with the verb that governs it ("plan to migrate")."""
-    words = [verb.lemma_] + [child.lemma_ for child in verb.children if child.dep_ == "prt"]
+    words = [_lemma(verb)] + [child.lemma_ for child in verb.children if child.dep_ == "prt"]
     if verb.dep_ == "xcomp" and verb.head.pos_ == "VERB":
         linked = [child.lower_ for child in verb.children if child.dep_ == "aux" and child.lower_ == "to"]
         words = [verb.head.lemma_, *linked, *words]
