@@ -52,7 +52,9 @@ def _env(_options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    packages.ensure(packages.FOR_CLUSTER)
+    # Beside kind the packages are kind's own business; the tests of the API server alone need the programs all the same.
+    if not kind.available():
+        packages.ensure(packages.FOR_CLUSTER)
     programs.build_all(access.wanted_version(options.kubernetes), with_helm=True)
     return 0
 

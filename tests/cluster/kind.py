@@ -32,6 +32,10 @@ def load_command(kind: Path, image: str) -> list[str]:
     return [str(kind), "load", "docker-image", "--name", NAME, image]
 
 
+def delete_command(kind: Path) -> list[str]:
+    return [str(kind), "delete", "cluster", "--name", NAME, "--kubeconfig", str(KUBECONFIG)]
+
+
 def up(version: str) -> None:
     """Have a cluster of this name; one that answers already is kept."""
     if healthy():
@@ -44,7 +48,7 @@ def up(version: str) -> None:
 
 
 def down() -> None:
-    run([_kind(), "delete", "cluster", "--name", NAME, "--kubeconfig", KUBECONFIG], seconds=180)
+    run(delete_command(_kind()), seconds=180)
     KUBECONFIG.unlink(missing_ok=True)
 
 
