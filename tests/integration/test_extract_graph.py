@@ -22,9 +22,9 @@ from rae_jobctl.outcome import Outcome
 from rae_jobctl.tasks.extraction.params import ExtractionParams
 from rae_jobctl.tasks.extraction.task import extract_graph, preview, summarise
 from tests.fake_llm.server import FakeLlm, completion, error, fake_llm
-from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, postgres, slot
+from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, slot
 
-__all__ = ["db", "postgres"]
+__all__ = ["db"]
 
 REFUSED = completion(None, refusal="no")
 

@@ -22,9 +22,9 @@ from rae_jobctl.outcome import Outcome
 from rae_jobctl.tasks.reflection.params import ReflectionParams, parse_since
 from rae_jobctl.tasks.reflection.task import generate_reflection, preview, summarise
 from tests.fake_llm.server import FakeLlm, completion, error, fake_llm
-from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, postgres, slot
+from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, slot
 
-__all__ = ["db", "postgres"]
+__all__ = ["db"]
 
 BACKUPS = [f"The nightly backup of PostgreSQL failed on node {n}." for n in range(5)]
 PRICE = (0.15, 0.075, 0.6)

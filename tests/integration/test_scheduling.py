@@ -28,9 +28,9 @@ from rae_jobctl.tasks.reflection.task import generate_reflection
 from rae_jobctl.tasks.scheduling.queue import QueuePolicy, process_queue
 from rae_jobctl.tasks.scheduling.reflections import ReflectionPolicy, schedule_reflections
 from tests.apiserver.controlplane import ADMIN_TOKEN, OPERATOR_TOKEN, ControlPlane, control_plane, find_program
-from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, postgres, slot
+from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, slot
 
-__all__ = ["db", "postgres"]
+__all__ = ["db"]
 
 ROOT = Path(__file__).parents[2]
 GXR, RFR = "GraphExtractionRequest", "ReflectionRequest"
