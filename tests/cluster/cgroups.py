@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -43,8 +44,7 @@ def delete() -> None:
     for hierarchy in _hierarchies():
         group = hierarchy / CGROUP
         if group.is_dir():
-            folders = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
-            for folder in [*folders, group]:
+            for folder in sorted(_below(group), reverse=True):
                 _remove(folder)
 
 
@@ -71,7 +71,12 @@ def _hierarchies() -> list[Path]:
 
 def _groups(file: str) -> Iterator[Path]:
     for hierarchy in _hierarchies():
-        yield from (hierarchy / CGROUP).rglob(file)
+        yield from (folder / file for folder in _below(hierarchy / CGROUP))
+
+
+def _below(group: Path) -> list[Path]:
+    """The group and all within it. Not by rglob: a group that goes away meanwhile would be an error there."""
+    return [Path(folder) for folder, _, _ in os.walk(group)]
 
 
 def _read(file: Path) -> str:
