@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import signal
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from rae_jobctl.db.pool import open_pool
@@ -248,7 +246,7 @@ async def test_a_rival_of_the_same_tenant_is_told_to_come_again(database_url: st
     assert (ended.code, ended.json["reason"]) == (75, "RunLocked")
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.floats(0.0, 0.5), min_size=1, max_size=3))
 async def test_killed_at_any_moment_and_run_again_each_row_has_each_day_once(database_url: str, kills: list[float]) -> None:
     async with open_pool(DatabaseSettings(database_url), "test") as pool:
@@ -261,7 +259,7 @@ async def test_killed_at_any_moment_and_run_again_each_row_has_each_day_once(dat
             process = start_jobctl(database_url, "decay", "--slot", slot)
             await _until_writing(pool, process)
             await asyncio.sleep(moment)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             process.communicate()
         ended = jobctl(database_url, "decay", "--slot", slot, "--wait")
         assert ended.code == 0, ended.errors
