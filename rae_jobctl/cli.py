@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import signal
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ import typer.core
 from rae_jobctl import __version__
 from rae_jobctl.commands import CATALOG, CommandEntry
 from rae_jobctl.commands.reporting import report_error, unexpected
-from rae_jobctl.errors import BadDataError, ExitCode, TaskError
+from rae_jobctl.errors import BadDataError, ExitCode, TaskError, TransientError
 from rae_jobctl.outcome import Outcome, write_termination_message
 from rae_jobctl.request import Request, read_request
 
@@ -124,6 +125,7 @@ def _root(
 
 def run(args: list[str] | None = None) -> int:
     """Run `rae-jobctl` with these arguments (the process's own by default) and return its exit code."""
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app(args, prog_name="rae-jobctl")
     except SystemExit as leaving:
@@ -134,6 +136,12 @@ def run(args: list[str] | None = None) -> int:
     except Exception as error:
         return _refused(unexpected(error))
     return int(ExitCode.DONE)
+
+
+def _stop(number: int, frame: object) -> None:
+    # The first process of a container has no default action for a signal: without this, only the kill would end it. A task that
+    # can stop at a safe point sets its own handler.
+    raise TransientError(f"stopped by {signal.Signals(number).name}", reason="Stopped")
 
 
 def _refused(error: TaskError) -> int:

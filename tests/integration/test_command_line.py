@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rae_jobctl.dev.postgres import PostgresServer, free_port
-from tests.integration.memories import Ended, add_memories, add_tenant, jobctl
+from tests.integration.memories import Ended, add_memories, add_tenant, environment, jobctl
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -189,3 +193,18 @@ async def test_a_pods_log_has_no_text_of_a_memory_and_the_ledger_has_it_all(data
     reflect = ("generate-reflection", "--tenant", "demo-tenant", "--project", "p", "--min-cluster-size", "1")
     reflected = jobctl(database_url, *reflect, RAE_POD_NAME="pod-2", RAE_LLM_PROVIDER="local")
     assert "Zaphod" not in reflected.output + reflected.errors
+
+
+def test_a_command_that_waits_ends_at_sigterm_as_the_first_process_of_a_container_too() -> None:
+    url = f"postgresql://rae@127.0.0.1:{free_port()}/rae"
+    command = ["unshare", "--fork", "--pid", sys.executable, "-m", "rae_jobctl", "db", "migrate", "--wait-database", "300"]
+    outer = subprocess.Popen(command, env=environment(url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert outer.stderr is not None
+    assert outer.stderr.readline().startswith("waiting:")
+    (first,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+
+    os.kill(int(first), signal.SIGTERM)
+
+    _, errors = outer.communicate(timeout=30)
+    assert outer.returncode == 75
+    assert "error: stopped by SIGTERM" in errors
