@@ -55,6 +55,7 @@ def execute(
     slot: str | None = None,
     dry_run: bool = False,
     wait: bool = False,
+    sensitive: bool = False,
 ) -> None:
     """Run `work` to its end and leave with the exit code that the contract gives it.
 
@@ -65,6 +66,7 @@ def execute(
         render: prints the outcome for a person.
         summarise: the part of the result that fits a custom resource's status.
         slot, dry_run, wait: as given on the command line.
+        sensitive: the result quotes memories, so a pod's log gets the outcome without it; `runs show` has the whole.
 
     Raises:
         typer.Exit: always when the exit code is not 0.
@@ -79,7 +81,7 @@ def execute(
         outcome = _failed(task, told, dry_run)
         _report(outcome, told, output)
     else:
-        _print(outcome, output, render)
+        _print(outcome, output, _render_in_pod if sensitive and os.environ.get("RAE_POD_NAME") else render)
     write_termination_message(outcome.termination_message(summarise(outcome)))
     if outcome.exit_code:
         raise typer.Exit(int(outcome.exit_code))
@@ -118,3 +120,9 @@ def _print(outcome: Outcome, output: Output, render: Render) -> None:
         typer.echo(json.dumps(outcome.as_json(), ensure_ascii=False, default=str))
         return
     render(outcome)
+
+
+def _render_in_pod(outcome: Outcome) -> None:
+    """What may stand in a log that others collect: no text of a memory."""
+    told = {name: value for name, value in outcome.as_json().items() if name != "result"}
+    typer.echo(json.dumps(told, ensure_ascii=False, default=str))

@@ -69,7 +69,17 @@ def extract_graph(
         )
         return await _run(invocation, params, model)
 
-    execute("extract-graph", work, output=output, render=_render, summarise=_summarise, slot=slot, dry_run=dry_run, wait=wait)
+    execute(
+        "extract-graph",
+        work,
+        output=output,
+        render=_render,
+        summarise=_summarise,
+        slot=slot,
+        dry_run=dry_run,
+        wait=wait,
+        sensitive=True,
+    )
 
 
 def parse_ids(texts: list[str], most: int) -> tuple[UUID, ...]:

@@ -57,7 +57,15 @@ def generate_reflection(
         return await _run(invocation, params, model)
 
     execute(
-        "generate-reflection", work, output=output, render=_render, summarise=_summarise, slot=slot, dry_run=dry_run, wait=wait
+        "generate-reflection",
+        work,
+        output=output,
+        render=_render,
+        summarise=_summarise,
+        slot=slot,
+        dry_run=dry_run,
+        wait=wait,
+        sensitive=True,
     )
 
 

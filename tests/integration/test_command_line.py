@@ -172,3 +172,20 @@ async def test_runs_are_listed_and_shown_by_id_and_by_request(database_url: str,
         assert jobctl(database_url, "runs", "show", *how, "-o", "json").json["id"] == run["id"]
     assert "demo-tenant" in jobctl(database_url, "runs", "list").output
     assert jobctl(database_url, "runs", "list", "--status", "failed", "-o", "json").output.strip() == "[]"
+
+
+async def test_a_pods_log_has_no_text_of_a_memory_and_the_ledger_has_it_all(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool)
+    await add_memories(pool, content="Zaphod Beeblebrox founded Megadodo Publications in Hamburg.", metadata={})
+    command = ("extract-graph", "--tenant", "demo-tenant", "--project", "p")
+
+    ended = jobctl(database_url, *command, RAE_POD_NAME="pod-1", RAE_LLM_PROVIDER="local")
+
+    assert ended.code == 0, ended.errors
+    assert ended.json["counters"]["triples"] >= 1
+    assert "Zaphod" not in ended.output + ended.errors
+    shown = jobctl(database_url, "runs", "show", ended.json["runs"][0], "-o", "json").json
+    assert "Zaphod" in shown["result"]["triples"][0]["evidence"]
+    reflect = ("generate-reflection", "--tenant", "demo-tenant", "--project", "p", "--min-cluster-size", "1")
+    reflected = jobctl(database_url, *reflect, RAE_POD_NAME="pod-2", RAE_LLM_PROVIDER="local")
+    assert "Zaphod" not in reflected.output + reflected.errors

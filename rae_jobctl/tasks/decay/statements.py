@@ -79,11 +79,6 @@ WHERE tenant_id = $1
 RETURNING id
 """
 
-AUDIT = """
-INSERT INTO rae_jobs.deletion_audit (run_id, tenant_id, data_class, reason, deleted_count, deleted_ids)
-VALUES ($1, $2, 'memories', 'expired', cardinality($3::uuid[]), $3)
-"""
-
 #: Before and after by tenth of strength; 11 is 1.0 and more.
 PREVIEW = """
 WITH due AS (

@@ -21,8 +21,9 @@ from rae_jobctl.outcome import Outcome
 from rae_jobctl.progress import Progress
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.decay.params import DecayParams, Factors
-from rae_jobctl.tasks.decay.statements import AUDIT, COUNT_EXPIRED, DELETE_EXPIRED, LAST_DAY, PREVIEW
+from rae_jobctl.tasks.decay.statements import COUNT_EXPIRED, DELETE_EXPIRED, LAST_DAY, PREVIEW
 from rae_jobctl.tasks.decay.walk import Walk
+from rae_jobctl.tasks.deletion import BATCH, record_deletion
 from rae_jobctl.tasks.fleet import for_each_tenant
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool, Record
 
 TASK = "decay"
-#: A deletion cascades to embeddings and feeds every index, so its batches are smaller than those of an update.
-EXPIRY_BATCH = 1000
 _BUCKETS = [f"{low / 10:.1f}" for low in range(10)] + ["1.0"]
 
 
@@ -108,12 +107,11 @@ async def _delete_expired(run: Run, moment: datetime, progress: Progress) -> Non
     while True:
         run.check_stop()
         async with run.batch() as connection:
-            rows = await connection.fetch(DELETE_EXPIRED, run.key.tenant_id, moment, EXPIRY_BATCH)
-            if rows:
-                await connection.execute(AUDIT, run.id, run.key.tenant_id, [row["id"] for row in rows])
+            rows = await connection.fetch(DELETE_EXPIRED, run.key.tenant_id, moment, BATCH)
+            await record_deletion(connection, run, [row["id"] for row in rows], data_class="memories", reason="expired")
             run.counters["expired"] = run.counters.get("expired", 0) + len(rows)
         progress.advance(len(rows))
-        if len(rows) < EXPIRY_BATCH:
+        if len(rows) < BATCH:
             return
 
 

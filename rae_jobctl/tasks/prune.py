@@ -1,0 +1,161 @@
+"""The deprecated task `prune`: episodic memories older than a number of days go; every other layer stays."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from rae_jobctl.db.ledger import Run, RunKey, open_run
+from rae_jobctl.db.locks import Resource
+from rae_jobctl.db.pool import tenant_transaction
+from rae_jobctl.db.schema import require_schema
+from rae_jobctl.db.tenants import Tenant, list_tenants, resolve_tenant
+from rae_jobctl.deadline import StopSignal
+from rae_jobctl.errors import ConfigError
+from rae_jobctl.logs import get_logger
+from rae_jobctl.outcome import Outcome
+from rae_jobctl.settings import Environment, number
+from rae_jobctl.slots import Slot
+from rae_jobctl.tasks.deletion import BATCH, record_deletion
+from rae_jobctl.tasks.fleet import for_each_tenant
+
+if TYPE_CHECKING:
+    from rae_jobctl.db.pool import Pool
+
+TASK = "prune"
+#: Candidates of one look, so that the tenant's rows are read once for so many deletions and not once a batch.
+LOOK = 50_000
+
+_OLD = """
+SELECT id
+FROM memories
+WHERE tenant_id = $1
+  AND layer = 'episodic'
+  AND created_at < $2
+LIMIT $3
+"""
+
+# The condition again: a row may have changed since the look. One that RAE holds is left for the next run.
+_DELETE = """
+DELETE FROM memories
+WHERE tenant_id = $1
+  AND id = ANY (ARRAY(
+      SELECT id
+      FROM memories
+      WHERE tenant_id = $1
+        AND id = ANY ($3)
+        AND layer = 'episodic'
+        AND created_at < $2
+      FOR UPDATE SKIP LOCKED
+  ))
+RETURNING id
+"""
+
+_PREVIEW = """
+SELECT count(*) AS memories, min(created_at) AS oldest, max(created_at) AS newest
+FROM memories
+WHERE tenant_id = $1
+  AND layer = 'episodic'
+  AND created_at < $2
+"""
+
+
+@dataclass(frozen=True)
+class PruneParams:
+    """What to delete, and which run this is.
+
+    Attributes:
+        days: kept; 0 keeps everything.
+        slot: its moment is where the days are counted back from, so a retry has the same cut-off.
+        stop: asked between batches.
+        wait: wait for locks.
+    """
+
+    days: int
+    slot: Slot
+    stop: StopSignal
+    wait: bool = False
+
+    @property
+    def cutoff(self) -> datetime:
+        """Memories created before go."""
+        return self.slot.at - timedelta(days=self.days)
+
+
+def retention_days(env: Environment | None = None) -> int:
+    """MEMORY_RETENTION_DAYS; 0, the default, deletes nothing.
+
+    Raises:
+        ConfigError: negative, not whole, or beyond a century.
+    """
+    value = number(os.environ if env is None else env, "MEMORY_RETENTION_DAYS", 0, low=0, high=36_500)
+    if value != int(value):
+        raise ConfigError(f"MEMORY_RETENTION_DAYS={value:g} is no whole number of days")
+    return int(value)
+
+
+async def prune(pool: Pool, params: PruneParams, *, tenant: str | None, dry_run: bool) -> Outcome:
+    """Prune one tenant, or all that have memories.
+
+    Raises:
+        BadDataError: no such tenant.
+        TaskError: as `for_each_tenant` says.
+    """
+    async with pool.acquire() as connection:
+        await require_schema(connection)
+        tenants = [await resolve_tenant(connection, tenant)] if tenant else await list_tenants(connection)
+
+    async def work(one: Tenant) -> Outcome:
+        return await (_preview(pool, params, one) if dry_run else _prune_tenant(pool, params, one))
+
+    return await for_each_tenant(TASK, tenants, work, params.stop)
+
+
+async def _prune_tenant(pool: Pool, params: PruneParams, tenant: Tenant) -> Outcome:
+    key = RunKey(TASK, tenant.id, params.slot.key)
+    about = {"retention_days": params.days, "cutoff": params.cutoff.isoformat()}
+    lock = Resource("memories", "exclusive")
+    async with open_run(pool, key, resource=lock, arguments=about, stop=params.stop, wait=params.wait) as run:
+        if run.already_finished is not None:
+            before = run.already_finished
+            return Outcome(TASK, "AlreadyDone", f"done before: {before.message}", before.counters, run_ids=(str(run.id),))
+        await _delete(run, params)
+        deleted = run.counters.get("deleted", 0)
+        reason, message = "Done" if deleted else "NothingToDo", _told(deleted, "deleted", params)
+        await run.finish(reason=reason, message=message, result={"cutoff": about["cutoff"]})
+    get_logger().info("memory_prune_finished", tenant_id=str(tenant.id), deleted=deleted, retention_days=params.days)
+    return Outcome(TASK, reason, message, {"deleted": deleted}, {"cutoff": about["cutoff"]}, run_ids=(str(run.id),))
+
+
+async def _delete(run: Run, params: PruneParams) -> None:
+    tenant = run.key.tenant_id
+    while True:
+        async with run.reading() as connection:
+            old = [row["id"] for row in await connection.fetch(_OLD, tenant, params.cutoff, LOOK)]
+        gone = 0
+        for begin in range(0, len(old), BATCH):
+            run.check_stop()
+            async with run.batch() as connection:
+                rows = await connection.fetch(_DELETE, tenant, params.cutoff, old[begin : begin + BATCH])
+                await record_deletion(connection, run, [row["id"] for row in rows], data_class="episodic", reason="retention")
+                run.counters["deleted"] = run.counters.get("deleted", 0) + len(rows)
+            gone += len(rows)
+        if len(old) < LOOK or not gone:
+            return
+
+
+async def _preview(pool: Pool, params: PruneParams, tenant: Tenant) -> Outcome:
+    async with pool.acquire() as connection, tenant_transaction(connection, tenant.id, readonly=True):
+        row = await connection.fetchrow(_PREVIEW, tenant.id, params.cutoff)
+    assert row is not None
+    span = {name: row[name].isoformat() if row[name] else None for name in ("oldest", "newest")}
+    count = row["memories"]
+    reason = "DryRun" if count else "NothingToDo"
+    result = {"cutoff": params.cutoff.isoformat(), **span}
+    return Outcome(TASK, reason, _told(count, "to delete", params), {"deleted": count}, result, dry_run=True)
+
+
+def _told(count: int, verb: str, params: PruneParams) -> str:
+    return f"{count} episodic memories {verb}, created before {params.cutoff:%Y-%m-%d %H:%M} UTC"
