@@ -140,7 +140,8 @@ def working(where: str) -> Iterator[None]:
 def _statement_error(error: Exception, where: str) -> TaskError | None:
     if isinstance(error, _LOST):
         return TransientError(f"lost the connection to PostgreSQL at {where}", reason="DatabaseConnectionLost")
-    if isinstance(error, pg.InterfaceError) and "closed" in str(error):
+    # A session that the server has ended is closed, or, when the pool noticed it first, released under our hands.
+    if isinstance(error, pg.InterfaceError) and ("closed" in str(error) or "released" in str(error)):
         return TransientError(f"lost the connection to PostgreSQL at {where}", reason="DatabaseConnectionLost")
     if isinstance(error, _PASSING):
         return TransientError(f"PostgreSQL at {where}: {type(error).__name__}", reason="DatabaseBusy")
