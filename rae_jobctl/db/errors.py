@@ -24,8 +24,9 @@ _PASSING = (
     pg.OperatorInterventionError,
     pg.InsufficientResourcesError,
     pg.PostgresConnectionError,
-    pg.InternalClientError,
 )
+#: asyncpg's own error is what comes when the server's farewell meets a statement that is being sent.
+_LOST = (pg.AdminShutdownError, pg.CrashShutdownError, pg.PostgresConnectionError, pg.InternalClientError, ConnectionError)
 _POOLER = (pg.InvalidSQLStatementNameError, pg.DuplicatePreparedStatementError)
 
 
@@ -137,9 +138,10 @@ def working(where: str) -> Iterator[None]:
 
 
 def _statement_error(error: Exception, where: str) -> TaskError | None:
-    if isinstance(error, (pg.AdminShutdownError, pg.CrashShutdownError, ConnectionError, pg.PostgresConnectionError)):
+    if isinstance(error, _LOST):
         return TransientError(f"lost the connection to PostgreSQL at {where}", reason="DatabaseConnectionLost")
-    if isinstance(error, pg.InterfaceError) and "closed" in str(error):
+    # A session that the server has ended is closed, or, when the pool noticed it first, released under our hands.
+    if isinstance(error, pg.InterfaceError) and ("closed" in str(error) or "released" in str(error)):
         return TransientError(f"lost the connection to PostgreSQL at {where}", reason="DatabaseConnectionLost")
     if isinstance(error, _PASSING):
         return TransientError(f"PostgreSQL at {where}: {type(error).__name__}", reason="DatabaseBusy")

@@ -311,12 +311,10 @@ async def _prove_affinity(pool: Pool, connection: Connection) -> None:
 
 
 async def _release(connection: Connection) -> None:
-    if connection.is_closed():
-        return
     try:
         await connection.execute("SELECT pg_advisory_unlock_all()")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        # The server drops the locks with the session.
+        # A lost connection: the server drops the locks with the session.
         get_logger().debug("locks_left_to_the_server")
 
 

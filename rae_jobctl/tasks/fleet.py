@@ -37,11 +37,11 @@ async def for_each_tenant(task: str, tenants: Sequence[Tenant], work: Work, stop
     failures: list[tuple[Tenant, TaskError]] = []
     for tenant in tenants:
         if stop.should_stop:
-            raise _stopped(stop, bool(done))
+            raise _stopped(stop, _progressed(done))
         try:
             done.append((tenant, await work(tenant)))
         except SoftLimitReached as error:
-            raise _stopped(stop, bool(done)) from error
+            raise _stopped(stop, _progressed(done)) from error
         except TimeSliced:
             raise
         except TaskError as error:
@@ -50,6 +50,12 @@ async def for_each_tenant(task: str, tenants: Sequence[Tenant], work: Work, stop
             get_logger().error("tenant_failed", task=task, tenant_id=str(tenant.id), reason=error.reason, error=error.message)
             failures.append((tenant, error))
     return _together(task, done, failures)
+
+
+def _progressed(done: Sequence[tuple[Tenant, Outcome]]) -> bool:
+    # A tenant that an earlier attempt finished is no progress of this one: an attempt that does nothing new must count, or a
+    # run that cannot go on would be tried for ever.
+    return any(outcome.reason != "AlreadyDone" for _, outcome in done)
 
 
 def _stopped(stop: StopSignal, progressed: bool) -> TaskError:

@@ -17,10 +17,15 @@ DECAY_PAGES = f"{_DECAY}  AND m.ctid >= $5::tid AND m.ctid < $6::tid\n"
 #: Single rows by their place. One that has moved meanwhile is not found, and comes with the next look.
 DECAY_ROWS = f"{_DECAY}  AND m.ctid = ANY($5::text[]::tid[])\n"
 
-#: The tenant's rows, counted in its index no further than needed.
-COUNT_UP_TO = """
-SELECT count(*)
-FROM (SELECT FROM memories WHERE tenant_id = $1 LIMIT $2) AS counted
+#: Whether the tenant has more than $2 rows and more than the share $3 of the table; counted in its index no further than needed.
+FILLS_TABLE = """
+WITH bound AS (
+    SELECT greatest($2::bigint, ($3::float8 * greatest(c.reltuples, 0))::bigint) AS most
+    FROM pg_class AS c
+    WHERE c.oid = to_regclass('memories')
+)
+SELECT (SELECT count(*) FROM (SELECT FROM memories WHERE tenant_id = $1 LIMIT b.most + 1) AS counted) > b.most
+FROM bound AS b
 """
 
 #: Places of rows that are due, through the index on tenant_id.
@@ -32,13 +37,15 @@ WHERE m.tenant_id = $1
 LIMIT $3
 """
 
-#: How far the tenant is behind, beyond what is made good; $3 is the most days.
-LOST_ROWS = """
+# Rows that are further behind than is made good; $3 is the most days. Asked batch by batch, before the batch changes them.
+_LOST = """
 SELECT count(*) AS memories, coalesce(max($2 - m.decayed_through - $3), 0) AS days
 FROM memories AS m
 WHERE m.tenant_id = $1
   AND m.decayed_through < $2 - $3::integer
 """
+LOST_PAGES = f"{_LOST}  AND m.ctid >= $4::tid AND m.ctid < $5::tid\n"
+LOST_ROWS = f"{_LOST}  AND m.ctid = ANY($4::text[]::tid[])\n"
 
 #: The last day that a run of this tenant finished.
 LAST_DAY = """

@@ -21,7 +21,7 @@ from rae_jobctl.outcome import Outcome
 from rae_jobctl.progress import Progress
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.decay.params import DecayParams, Factors
-from rae_jobctl.tasks.decay.statements import COUNT_EXPIRED, DELETE_EXPIRED, LAST_DAY, LOST_ROWS, PREVIEW
+from rae_jobctl.tasks.decay.statements import COUNT_EXPIRED, DELETE_EXPIRED, LAST_DAY, PREVIEW
 from rae_jobctl.tasks.decay.walk import Walk
 from rae_jobctl.tasks.deletion import BATCH, record_deletion
 from rae_jobctl.tasks.fleet import for_each_tenant
@@ -90,29 +90,17 @@ async def _decay_tenant(pool: Pool, params: DecayParams, factors: Factors, tenan
         if run.already_finished is not None:
             return _again(run)
         progress = Progress(None, "memories")
-        await _count_lost(run, params)
-        await Walk(run, params.day, factors, progress).all()
+        behind = await _may_be_behind(run, params)
+        await Walk(run, params.day, factors, progress, behind, occurrence.stop).all()
         await _delete_expired(run, occurrence.at, progress)
         return await _finish(run, params, factors)
 
 
-async def _count_lost(run: Run, params: DecayParams) -> None:
-    """Count what is behind by more days than are made good, before the first batch changes it.
-
-    A tenant whose last run is recent has no such row, and its table need not be read for it.
-    """
-    if "lostMemories" in run.counters:
-        return
-    oldest = params.day - timedelta(days=params.max_days)
+async def _may_be_behind(run: Run, params: DecayParams) -> bool:
+    """Whether rows may be behind by more days than are made good: not when the tenant's last run is recent."""
     async with run.reading() as connection:
         last = await connection.fetchval(LAST_DAY, run.key.tenant_id)
-        row = (
-            None
-            if last and last >= oldest
-            else await connection.fetchrow(LOST_ROWS, run.key.tenant_id, params.day, params.max_days)
-        )
-    run.counters["lostMemories"] = row["memories"] if row else 0
-    run.counters["lostDays"] = row["days"] if row else 0
+    return last is None or bool(last < params.day - timedelta(days=params.max_days))
 
 
 async def _delete_expired(run: Run, moment: datetime, progress: Progress) -> None:
@@ -131,7 +119,7 @@ async def _finish(run: Run, params: DecayParams, factors: Factors) -> Outcome:
     counters = {"decayed": run.counters.get("decayed", 0), "expired": run.counters.get("expired", 0)}
     reason = "Done" if any(counters.values()) else "NothingToDo"
     message = f"{counters['decayed']} memories decayed through {params.day}, {counters['expired']} expired"
-    lost = {name: run.counters[name] for name in ("lostMemories", "lostDays")}
+    lost = {name: run.counters.get(name, 0) for name in ("lostMemories", "lostDays")}
     if lost["lostMemories"]:
         message += f"; {lost['lostMemories']} were up to {lost['lostDays']} days further behind, which are not made good"
     result = {

@@ -7,24 +7,41 @@ each row. Either way a batch is one transaction of about TARGET_SECONDS, and not
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
+import asyncpg
+
+from rae_jobctl.deadline import StopSignal
 from rae_jobctl.tasks.decay.params import Factors
-from rae_jobctl.tasks.decay.statements import COUNT_UP_TO, DECAY_PAGES, DECAY_ROWS, DUE_ROWS, TABLE_SIZE
+from rae_jobctl.tasks.decay.statements import (
+    DECAY_PAGES,
+    DECAY_ROWS,
+    DUE_ROWS,
+    FILLS_TABLE,
+    LOST_PAGES,
+    LOST_ROWS,
+    TABLE_SIZE,
+)
 
 if TYPE_CHECKING:
     from rae_jobctl.db.ledger import Run
     from rae_jobctl.db.pool import Connection
     from rae_jobctl.progress import Progress
 
-#: A tenant of up to so many rows is walked by their places.
+#: A tenant of up to so many rows, or with up to this share of the table, is walked by the places of its rows.
 FEW_ROWS = 50_000
+SMALL_SHARE = 0.05
 BATCH_ROWS = 10_000
 TARGET_SECONDS = 0.25
-#: Looks for rows that moved while we walked; each finds fewer.
-_LOOKS = 20
+#: Looks in a row that change nothing although rows are due: RAE moves them faster than we follow. Tomorrow makes it good.
+_FRUITLESS_LOOKS = 5
+#: A row that RAE keeps locked must not keep our other rows of the batch locked with it.
+_LOCK_TIMEOUT_MS = 500
+_LOCK_TRIES = 20
 _PAGE = "page"
 
 
@@ -37,12 +54,16 @@ class Walk:
         day: up to which to decay.
         factors: by missed days.
         progress: told the rows of each batch.
+        behind: count what is behind by more days than are made good.
+        stop: asked while waiting for a row.
     """
 
     run: Run
     day: date
     factors: Factors
     progress: Progress
+    behind: bool
+    stop: StopSignal
 
     async def all(self) -> None:
         """Decay every due row of the tenant.
@@ -52,49 +73,82 @@ class Walk:
         Raises:
             TimeSliced, SoftLimitReached: the soft limit came between two batches.
         """
-        look = self._by_pages if await self._is_large() else self._by_places
-        for _ in range(_LOOKS):
+        look = self._by_pages if await self._fills_table() else self._by_places
+        fruitless = 0
+        while fruitless < _FRUITLESS_LOOKS:
+            before = self.run.counters.get("decayed", 0)
             if not await look():
                 return
+            fruitless = 0 if self.run.counters.get("decayed", 0) > before else fruitless + 1
 
-    async def _is_large(self) -> bool:
+    async def _fills_table(self) -> bool:
         async with self.run.reading() as connection:
-            return bool(await connection.fetchval(COUNT_UP_TO, self.run.key.tenant_id, FEW_ROWS + 1) > FEW_ROWS)
+            await connection.execute("SELECT set_config('lock_timeout', $1, false)", str(_LOCK_TIMEOUT_MS))
+            return bool(await connection.fetchval(FILLS_TABLE, self.run.key.tenant_id, FEW_ROWS, SMALL_SHARE))
 
-    async def _by_places(self) -> int:
+    async def _by_places(self) -> bool:
+        """Whether rows were due."""
         async with self.run.reading() as connection:
             rows = await connection.fetch(DUE_ROWS, self.run.key.tenant_id, self.day, FEW_ROWS)
         places = [row["ctid"] for row in rows]
         for begin in range(0, len(places), BATCH_ROWS):
-            self.run.check_stop()
-            async with self.run.batch() as connection:
-                await self._update(connection, DECAY_ROWS, places[begin : begin + BATCH_ROWS])
-        return len(places)
+            batch = places[begin : begin + BATCH_ROWS]
+            await self._batch(partial(self._change_rows, batch))
+        return bool(places)
 
-    async def _by_pages(self) -> int:
+    async def _change_rows(self, places: list[str], connection: Connection) -> int:
+        return await self._change(connection, DECAY_ROWS, LOST_ROWS, places)
+
+    async def _by_pages(self) -> bool:
+        """Whether there may be more: rows were due, or the look began in the middle, where an earlier attempt ended."""
         async with self.run.reading() as connection:
             size = await connection.fetchrow(TABLE_SIZE)
         assert size is not None
         step = max(1, int(BATCH_ROWS / max(1.0, size["rows_a_page"])))
         page = int((self.run.cursor or {}).get(_PAGE, 0))
-        found = 0
+        more = page > 0
         while page < size["pages"]:
-            self.run.check_stop()
             began = time.monotonic()
-            async with self.run.batch() as connection:
-                found += await self._update(connection, DECAY_PAGES, (page, 0), (page + step, 0))
-                page += step
-                self.run.cursor = {_PAGE: page}
+            more |= await self._batch(partial(self._change_pages, page, page + step)) > 0
+            page += step
             step = paced(step, time.monotonic() - began)
         self.run.cursor = None
-        return found
+        return more
 
-    async def _update(self, connection: Connection, statement: str, *where: object) -> int:
-        tenant, factors = self.run.key.tenant_id, self.factors
-        tag = await connection.execute(statement, tenant, self.day, factors.factors, factors.floors, *where)
-        count = int(tag.rsplit(" ", 1)[-1])
-        self.run.counters["decayed"] = self.run.counters.get("decayed", 0) + count
+    async def _change_pages(self, first: int, end: int, connection: Connection) -> int:
+        count = await self._change(connection, DECAY_PAGES, LOST_PAGES, (first, 0), (end, 0))
+        self.run.cursor = {_PAGE: end}
+        return count
+
+    async def _batch(self, change: Callable[[Connection], Awaitable[int]]) -> int:
+        """One transaction; tried again when a row in it is locked.
+
+        Raises:
+            asyncpg.LockNotAvailableError: it still was after _LOCK_TRIES.
+        """
+        for tries in range(1, _LOCK_TRIES + 1):
+            self.run.check_stop()
+            try:
+                async with self.run.batch() as connection:
+                    count = await change(connection)
+                break
+            except asyncpg.LockNotAvailableError:
+                if tries == _LOCK_TRIES:
+                    raise
+                await self.stop.pause(0.1 * tries)
         self.progress.advance(count)
+        return count
+
+    async def _change(self, connection: Connection, update: str, lost: str, *where: object) -> int:
+        tenant, factors, counters = self.run.key.tenant_id, self.factors, self.run.counters
+        if self.behind:
+            row = await connection.fetchrow(lost, tenant, self.day, len(factors.factors), *where)
+            assert row is not None
+            counters["lostMemories"] = counters.get("lostMemories", 0) + row["memories"]
+            counters["lostDays"] = max(counters.get("lostDays", 0), row["days"])
+        tag = await connection.execute(update, tenant, self.day, factors.factors, factors.floors, *where)
+        count = int(tag.rsplit(" ", 1)[-1])
+        counters["decayed"] = counters.get("decayed", 0) + count
         return count
 
 
