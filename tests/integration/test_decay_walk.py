@@ -62,7 +62,7 @@ async def test_a_walk_that_goes_on_in_the_middle_also_looks_at_the_pages_before(
     # As an attempt leaves it that had all but finished when it was killed, and whose early rows RAE has since moved.
     await pool.execute(
         "INSERT INTO rae_jobs.task_runs (task, tenant_id, slot, state, lock_key, cursor, version) "
-        """VALUES ('decay', $1, 'walk', 'sliced', 0, '{"page": 1000000}', '0')""",
+        """VALUES ('decay', $1, 'walk', 'sliced', 0, '{"page": 1000000, "found": 1}', '0')""",
         TENANT,
     )
     assert (await _decay(pool)).counters["decayed"] == 1000

@@ -42,7 +42,7 @@ _FRUITLESS_LOOKS = 5
 #: A row that RAE keeps locked must not keep our other rows of the batch locked with it.
 _LOCK_TIMEOUT_MS = 500
 _LOCK_TRIES = 20
-_PAGE = "page"
+_PAGE, _FOUND = "page", "found"
 
 
 @dataclass
@@ -100,24 +100,24 @@ class Walk:
         return await self._change(connection, DECAY_ROWS, LOST_ROWS, places)
 
     async def _by_pages(self) -> bool:
-        """Whether there may be more: rows were due, or the look began in the middle, where an earlier attempt ended."""
+        """Whether rows were due. A look may take many attempts: the cursor says how far it is and what it has found."""
         async with self.run.reading() as connection:
             size = await connection.fetchrow(TABLE_SIZE)
         assert size is not None
         step = max(1, int(BATCH_ROWS / max(1.0, size["rows_a_page"])))
-        page = int((self.run.cursor or {}).get(_PAGE, 0))
-        more = page > 0
+        cursor = self.run.cursor or {_PAGE: 0, _FOUND: 0}
+        page, found = int(cursor[_PAGE]), int(cursor[_FOUND])
         while page < size["pages"]:
             began = time.monotonic()
-            more |= await self._batch(partial(self._change_pages, page, page + step)) > 0
+            found += await self._batch(partial(self._change_pages, page, page + step, found))
             page += step
             step = paced(step, time.monotonic() - began)
         self.run.cursor = None
-        return more
+        return found > 0
 
-    async def _change_pages(self, first: int, end: int, connection: Connection) -> int:
+    async def _change_pages(self, first: int, end: int, found: int, connection: Connection) -> int:
         count = await self._change(connection, DECAY_PAGES, LOST_PAGES, (first, 0), (end, 0))
-        self.run.cursor = {_PAGE: end}
+        self.run.cursor = {_PAGE: end, _FOUND: found + count}
         return count
 
     async def _batch(self, change: Callable[[Connection], Awaitable[int]]) -> int:
