@@ -137,6 +137,27 @@ async def test_an_attempt_that_finds_only_finished_tenants_is_no_progress(pool: 
         await _decay(pool, stop=StopsAtTheSecond())
 
 
+@pytest.mark.usefixtures("small_steps")
+async def test_after_pages_without_a_due_row_a_batch_is_no_larger_than_before(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a table is after a day's decay and a vacuum: a stretch of free pages, then full ones."""
+    monkeypatch.setattr(walk, "_MOST_ROWS", 100)
+    await add_many(pool, 20_000, DAY)
+    await add_many(pool, 5000, BEFORE)
+    await pool.execute("CREATE TABLE batches (memories bigint)")
+    await pool.execute(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO batches SELECT count(*) FROM changed; RETURN NULL; END $$"
+    )
+    await pool.execute(
+        "CREATE TRIGGER note AFTER UPDATE ON memories REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION note()"
+    )
+    assert (await _decay(pool)).counters["decayed"] == 5000
+    a_page = await pool.fetchval("SELECT max(n) FROM (SELECT count(*) AS n FROM memories GROUP BY (ctid::text::point)[0]) AS p")
+    assert await pool.fetchval("SELECT max(memories) FROM batches") < 100 + a_page
+
+
 async def _secure(url: str, pool: Pool) -> str:
     """Turn row-level security on as RAE's guide does, and return the URL of a role that owns nothing."""
     async with connect(DatabaseSettings(url), "test") as owner:

@@ -56,11 +56,22 @@ WHERE task = 'decay'
   AND state = 'finished'
 """
 
+#: Pages of the table.
 TABLE_SIZE = """
-SELECT pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages,
-       greatest(c.reltuples, 0) / greatest(c.relpages, 1) AS rows_a_page
-FROM pg_class AS c
-WHERE c.oid = to_regclass('memories')
+SELECT pg_relation_size(to_regclass('memories')) / current_setting('block_size')::bigint
+"""
+
+#: Of the pages from $3 to $4: how many rows are due, counted up to $5, and the place of the last one counted.
+BATCH_END = """
+SELECT count(*) AS memories, max(place) AS place
+FROM (
+    SELECT m.ctid AS place
+    FROM memories AS m
+    WHERE m.tenant_id = $1
+      AND m.decayed_through < $2
+      AND m.ctid >= $3::tid AND m.ctid < $4::tid
+    LIMIT $5
+) AS first
 """
 
 #: $2 the moment, $3 how many at most. A row that RAE holds is left for the next run rather than waited for.

@@ -1,7 +1,8 @@
 """How a decay goes through a tenant's rows: by single places where they are few, by ranges of pages where they are many.
 
 A tenant of a few thousand rows must not read a table of ten million; a tenant that fills the table must not ask the index for
-each row. Either way a batch is one transaction of about TARGET_SECONDS, and nothing is held between two of them.
+each row. Either way a batch is one transaction of about TARGET_SECONDS, and nothing is held between two of them. A batch is
+measured in rows, never in pages alone: after a stretch of pages without a due row there may come one that is full of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import asyncpg
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.tasks.decay.params import Factors
 from rae_jobctl.tasks.decay.statements import (
+    BATCH_END,
     DECAY_PAGES,
     DECAY_ROWS,
     DUE_ROWS,
@@ -35,7 +37,11 @@ if TYPE_CHECKING:
 #: A tenant of up to so many rows, or with up to this share of the table, is walked by the places of its rows.
 FEW_ROWS = 50_000
 SMALL_SHARE = 0.05
-BATCH_ROWS = 10_000
+#: The first batch; from then on `paced` says.
+BATCH_ROWS = 2000
+_LEAST_ROWS, _MOST_ROWS = 100, 50_000
+#: A batch looks through at most so many pages (32 MB), due rows or none.
+BATCH_PAGES = 4096
 TARGET_SECONDS = 0.25
 #: Looks in a row that change nothing although rows are due: RAE moves them faster than we follow. Tomorrow makes it good.
 _FRUITLESS_LOOKS = 5
@@ -91,9 +97,12 @@ class Walk:
         async with self.run.reading() as connection:
             rows = await connection.fetch(DUE_ROWS, self.run.key.tenant_id, self.day, FEW_ROWS)
         places = [row["ctid"] for row in rows]
-        for begin in range(0, len(places), BATCH_ROWS):
-            batch = places[begin : begin + BATCH_ROWS]
-            await self._batch(partial(self._change_rows, batch))
+        begin, size = 0, BATCH_ROWS
+        while begin < len(places):
+            began = time.monotonic()
+            await self._batch(partial(self._change_rows, places[begin : begin + size]))
+            begin += size
+            size = paced(size, time.monotonic() - began)
         return bool(places)
 
     async def _change_rows(self, places: list[str], connection: Connection) -> int:
@@ -102,21 +111,32 @@ class Walk:
     async def _by_pages(self) -> bool:
         """Whether rows were due. A look may take many attempts: the cursor says how far it is and what it has found."""
         async with self.run.reading() as connection:
-            size = await connection.fetchrow(TABLE_SIZE)
-        assert size is not None
-        step = max(1, int(BATCH_ROWS / max(1.0, size["rows_a_page"])))
-        cursor = self.run.cursor or {_PAGE: 0, _FOUND: 0}
-        page, found = int(cursor[_PAGE]), int(cursor[_FOUND])
-        while page < size["pages"]:
+            pages = await connection.fetchval(TABLE_SIZE)
+        rows = BATCH_ROWS
+        while self._cursor[_PAGE] < pages:
             began = time.monotonic()
-            found += await self._batch(partial(self._change_pages, page, page + step, found))
-            page += step
-            step = paced(step, time.monotonic() - began)
+            count = await self._batch(partial(self._change_pages, rows))
+            seconds = time.monotonic() - began
+            # What an emptier batch took says nothing of a full one, unless it took too long already.
+            if count >= rows or seconds > TARGET_SECONDS:
+                rows = paced(rows, seconds)
+        found = self._cursor[_FOUND]
         self.run.cursor = None
         return found > 0
 
-    async def _change_pages(self, first: int, end: int, found: int, connection: Connection) -> int:
-        count = await self._change(connection, DECAY_PAGES, LOST_PAGES, (first, 0), (end, 0))
+    @property
+    def _cursor(self) -> dict[str, int]:
+        return self.run.cursor or {_PAGE: 0, _FOUND: 0}
+
+    async def _change_pages(self, rows: int, connection: Connection) -> int:
+        """Change the due rows of the next pages: as many pages as hold about so many of them."""
+        first, found = self._cursor[_PAGE], self._cursor[_FOUND]
+        end = first + BATCH_PAGES
+        due = await connection.fetchrow(BATCH_END, self.run.key.tenant_id, self.day, (first, 0), (end, 0), rows)
+        assert due is not None
+        if due["memories"] >= rows:
+            end = due["place"][0] + 1
+        count = await self._change(connection, DECAY_PAGES, LOST_PAGES, (first, 0), (end, 0)) if due["memories"] else 0
         self.run.cursor = {_PAGE: end, _FOUND: found + count}
         return count
 
@@ -152,7 +172,7 @@ class Walk:
         return count
 
 
-def paced(step: int, seconds: float) -> int:
-    """The number of pages for the next batch: towards TARGET_SECONDS, at most half or double of this one."""
-    wanted = step * TARGET_SECONDS / max(seconds, 1e-6)
-    return max(1, int(min(max(wanted, step / 2), step * 2)))
+def paced(rows: int, seconds: float) -> int:
+    """The number of rows for the next batch: towards TARGET_SECONDS, at most half or double of this one."""
+    wanted = rows * TARGET_SECONDS / max(seconds, 1e-6)
+    return int(min(max(wanted, rows / 2, _LEAST_ROWS), rows * 2, _MOST_ROWS))
