@@ -163,7 +163,7 @@ async def test_a_large_tenant_is_walked_by_pages_and_a_small_one_beside_it_is_no
 
 async def test_the_soft_limit_slices_the_run_and_the_next_attempt_ends_it(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "FEW_ROWS", 10)
-    monkeypatch.setattr(walk, "BATCH_ROWS", 1000)
+    monkeypatch.setattr(walk, "BATCH_ROWS", 100)
     await add_tenant(pool)
     await add_many(pool, 5000, DAY - timedelta(days=1))
     total = await pool.fetchval("SELECT sum(strength) FROM memories")
@@ -174,7 +174,7 @@ async def test_the_soft_limit_slices_the_run_and_the_next_attempt_ends_it(pool: 
 
         def one_batch(rows: int, seconds: float, stop: StopSignal = stop) -> int:
             stop.set("the test")
-            return 20
+            return rows
 
         monkeypatch.setattr(walk, "paced", one_batch)
         try:

@@ -21,7 +21,7 @@ from rae_jobctl.settings import DatabaseSettings
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.decay import walk
 from rae_jobctl.tasks.decay.params import DecayParams
-from rae_jobctl.tasks.decay.statements import DECAY_PAGES, DECAY_ROWS
+from rae_jobctl.tasks.decay.statements import DECAY_ROWS, DUE_PAGES
 from rae_jobctl.tasks.decay.task import Occurrence, decay
 from tests.integration.memories import OTHER, TENANT, add_many, add_memories, add_tenant
 
@@ -52,7 +52,7 @@ async def test_a_tenant_of_several_lists_of_places_is_walked_to_the_end(pool: Po
     monkeypatch.setattr(walk, "SMALL_SHARE", 2.0)
     await add_many(pool, 1000, BEFORE)
     await pool.execute("ANALYZE memories")
-    monkeypatch.setattr(walk, "DECAY_PAGES", "no page must be read for a tenant that is a small part of the table")
+    monkeypatch.setattr(walk, "DUE_PAGES", "no page must be read for a tenant that is a small part of the table")
     assert (await _decay(pool)).counters["decayed"] == 1000
 
 
@@ -201,8 +201,8 @@ async def test_under_row_level_security_pages_and_places_are_still_read_directly
         async with open_pool(DatabaseSettings(url), "decay") as restricted, restricted.acquire() as connection:
             await connection.execute("SELECT set_config('app.current_tenant_id', $1, false)", str(TENANT))
             common = (TENANT, DAY, [0.95], [0.0])
-            pages = await connection.fetch(f"EXPLAIN {DECAY_PAGES}", *common, (0, 0), (4, 0))
-            places = await connection.fetch(f"EXPLAIN {DECAY_ROWS}", *common, ["(0,1)", "(0,2)"])
+            pages = await connection.fetch(f"EXPLAIN {DUE_PAGES}", TENANT, DAY, (0, 0), (4, 0), 100)
+            places = await connection.fetch(f"EXPLAIN {DECAY_ROWS}", *common, [(0, 1), (0, 2)])
     finally:
         await _unsecure(pool)
     assert any("Tid Range Scan" in row[0] for row in pages)

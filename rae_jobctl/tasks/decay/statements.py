@@ -12,10 +12,8 @@ WHERE m.tenant_id = $1
   AND m.decayed_through < $2
 """
 
-#: A range of pages: what is read and written lies together, whatever the order of the keys.
-DECAY_PAGES = f"{_DECAY}  AND m.ctid >= $5::tid AND m.ctid < $6::tid\n"
 #: Single rows by their place. One that has moved meanwhile is not found, and comes with the next look.
-DECAY_ROWS = f"{_DECAY}  AND m.ctid = ANY($5::text[]::tid[])\n"
+DECAY_ROWS = f"{_DECAY}  AND m.ctid = ANY($5::tid[])\n"
 
 #: Whether the tenant has more than $2 rows and more than the share $3 of the table; counted in its index no further than needed.
 FILLS_TABLE = """
@@ -30,7 +28,7 @@ FROM bound AS b
 
 #: Places of rows that are due, through the index on tenant_id.
 DUE_ROWS = """
-SELECT m.ctid::text
+SELECT m.ctid
 FROM memories AS m
 WHERE m.tenant_id = $1
   AND m.decayed_through < $2
@@ -44,8 +42,7 @@ FROM memories AS m
 WHERE m.tenant_id = $1
   AND m.decayed_through < $2 - $3::integer
 """
-LOST_PAGES = f"{_LOST}  AND m.ctid >= $4::tid AND m.ctid < $5::tid\n"
-LOST_ROWS = f"{_LOST}  AND m.ctid = ANY($4::text[]::tid[])\n"
+LOST_ROWS = f"{_LOST}  AND m.ctid = ANY($4::tid[])\n"
 
 #: The last day that a run of this tenant finished.
 LAST_DAY = """
@@ -61,17 +58,21 @@ TABLE_SIZE = """
 SELECT pg_relation_size(to_regclass('memories')) / current_setting('block_size')::bigint
 """
 
-#: Of the pages from $3 to $4: how many rows are due, counted up to $5, and the place of the last one counted.
-BATCH_END = """
-SELECT count(*) AS memories, max(place) AS place
-FROM (
-    SELECT m.ctid AS place
-    FROM memories AS m
-    WHERE m.tenant_id = $1
-      AND m.decayed_through < $2
-      AND m.ctid >= $3::tid AND m.ctid < $4::tid
-    LIMIT $5
-) AS first
+#: The places of at most $5 due rows in the pages from $3 to before $4, in their order.
+DUE_PAGES = """
+SELECT m.ctid
+FROM memories AS m
+WHERE m.tenant_id = $1
+  AND m.decayed_through < $2
+  AND m.ctid >= $3::tid AND m.ctid < $4::tid
+LIMIT $5
+"""
+
+#: Goes through pages and wants nothing of them.
+TIDY_PAGES = """
+SELECT count(*)
+FROM memories
+WHERE ctid >= $1::tid AND ctid < $2::tid
 """
 
 #: $2 the moment, $3 how many at most. A row that RAE holds is left for the next run rather than waited for.
