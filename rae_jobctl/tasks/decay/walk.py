@@ -42,7 +42,7 @@ _FRUITLESS_LOOKS = 5
 #: A row that RAE keeps locked must not keep our other rows of the batch locked with it.
 _LOCK_TIMEOUT_MS = 500
 _LOCK_TRIES = 20
-_PAGE = "page"
+_PAGE, _FOUND = "page", "found"
 
 
 @dataclass
@@ -100,25 +100,30 @@ class Walk:
         return await self._change(connection, DECAY_ROWS, LOST_ROWS, places)
 
     async def _by_pages(self) -> bool:
-        """Whether there may be more: rows were due, or the look began in the middle, where an earlier attempt ended."""
+        """Whether rows were due in this look, which an earlier attempt may have begun."""
         async with self.run.reading() as connection:
             size = await connection.fetchrow(TABLE_SIZE)
         assert size is not None
         step = max(1, int(BATCH_ROWS / max(1.0, size["rows_a_page"])))
         page = int((self.run.cursor or {}).get(_PAGE, 0))
-        more = page > 0
         while page < size["pages"]:
             began = time.monotonic()
-            more |= await self._batch(partial(self._change_pages, page, page + step)) > 0
+            await self._batch(partial(self._change_pages, page, page + step))
             page += step
             step = paced(step, time.monotonic() - began)
+        found = self._found()
         self.run.cursor = None
-        return more
+        return found
 
     async def _change_pages(self, first: int, end: int, connection: Connection) -> int:
         count = await self._change(connection, DECAY_PAGES, LOST_PAGES, (first, 0), (end, 0))
-        self.run.cursor = {_PAGE: end}
+        self.run.cursor = {_PAGE: end, _FOUND: count > 0 or self._found()}
         return count
+
+    def _found(self) -> bool:
+        """Whether this look has found a row so far; one that began elsewhere without saying may have."""
+        cursor = self.run.cursor or {}
+        return bool(cursor.get(_FOUND, _PAGE in cursor))
 
     async def _batch(self, change: Callable[[Connection], Awaitable[int]]) -> int:
         """One transaction; tried again when a row in it is locked.
