@@ -158,6 +158,15 @@ async def test_after_pages_without_a_due_row_a_batch_is_no_larger_than_before(
     assert await pool.fetchval("SELECT max(memories) FROM batches") < 100 + a_page
 
 
+async def test_the_new_versions_of_full_pages_find_room_beside_the_old(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "FEW_ROWS", 300)
+    await add_many(pool, 20_000, BEFORE)
+    before = await pool.fetchval("SELECT pg_relation_size('memories')")
+    assert (await _decay(pool)).counters["decayed"] == 20_000
+    # Without stripes it doubles.
+    assert await pool.fetchval("SELECT pg_relation_size('memories')") < 1.3 * before
+
+
 async def _secure(url: str, pool: Pool) -> str:
     """Turn row-level security on as RAE's guide does, and return the URL of a role that owns nothing."""
     async with connect(DatabaseSettings(url), "test") as owner:
