@@ -158,6 +158,23 @@ async def test_after_pages_without_a_due_row_a_batch_is_no_larger_than_before(
     assert await pool.fetchval("SELECT max(memories) FROM batches") < 100 + a_page
 
 
+@pytest.mark.usefixtures("small_steps")
+async def test_one_look_changes_every_row_that_nobody_moves(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "_FRUITLESS_LOOKS", 1)
+    await add_many(pool, 5000, BEFORE)
+    looks: list[int] = []
+    real = walk.Walk._by_pages
+
+    async def counted(self: walk.Walk) -> bool:
+        done = await real(self)
+        looks.append(self.run.counters["decayed"])
+        return done
+
+    monkeypatch.setattr(walk.Walk, "_by_pages", counted)
+    await _decay(pool)
+    assert looks == [5000, 5000]
+
+
 async def test_the_new_versions_of_full_pages_find_room_beside_the_old(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "FEW_ROWS", 300)
     await add_many(pool, 20_000, BEFORE)

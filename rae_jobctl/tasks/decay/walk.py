@@ -123,7 +123,9 @@ class Walk:
                 about = (self.run.key.tenant_id, self.day, (first, 0), (end, 0), size * STRIPES)
                 places = [row["ctid"] for row in await connection.fetch(DUE_PAGES, *about)]
             if len(places) == size * STRIPES:
-                end = places[-1][0] + 1
+                # The last page may hold more due rows than were asked for: it comes next time, unless it is the only one.
+                end = max(places[-1][0], first + 1)
+                places = [place for place in places if place[0] < end]
             size = await self._striped(places, first, end, size)
         found = self._cursor[_FOUND]
         self.run.cursor = None
@@ -142,17 +144,21 @@ class Walk:
             mine = places[stripe::stripes]
             following = end if stripe == stripes - 1 else first
             began = time.monotonic()
-            await self._batch(partial(self._change_stripe, mine, (first, end), following))
+            tidy = (first, end) if stripe else None
+            await self._batch(partial(self._change_stripe, mine, tidy, following))
             seconds = time.monotonic() - began
             # What a smaller batch took says nothing of a full one, unless it took too long already.
             if len(mine) >= size or seconds > TARGET_SECONDS:
                 size = paced(size, seconds)
         return size
 
-    async def _change_stripe(self, places: list[Place], pages: tuple[int, int], following: int, connection: Connection) -> int:
+    async def _change_stripe(
+        self, places: list[Place], tidy: tuple[int, int] | None, following: int, connection: Connection
+    ) -> int:
         found = self._cursor[_FOUND]
-        # Going through the pages makes PostgreSQL reclaim what the stripe before has left dead; reading single places would not.
-        await connection.execute(TIDY_PAGES, (pages[0], 0), (pages[1], 0))
+        if tidy is not None:
+            # Going through pages makes PostgreSQL reclaim what the stripe before has left dead; reading single places would not.
+            await connection.execute(TIDY_PAGES, (tidy[0], 0), (tidy[1], 0))
         count = await self._change(places, connection)
         self.run.cursor = {_PAGE: following, _FOUND: found + count}
         return count
