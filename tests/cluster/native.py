@@ -141,10 +141,11 @@ def _take_down() -> None:
     processes.stop([daemon for daemon in daemons if daemon.name in NODE_DAEMONS], patience=10)
     cgroups.kill_all()
     containerd.kill_shims()
-    containerd.remove_shim_sockets()
     # The API server waits for its open watches to end, which nobody is left to read.
     processes.stop([daemon for daemon in daemons if daemon.name == "apiserver"], patience=1)
     processes.stop(daemons, patience=5)
+    # Not sooner: a watcher just killed may still hold its socket, and containerd removes some itself, but not their folder.
+    containerd.remove_shim_sockets()
     mounts.unmount((STATE, RUN))
     cgroups.delete()
     network.delete()
