@@ -205,7 +205,7 @@ class Run:
 
         Args:
             reason, message: as in the Outcome.
-            result: JSON-serialisable; kept RAE_RESULT_TTL_DAYS (30).
+            result: JSON-serialisable; `expires_at` is RAE_RESULT_TTL_DAYS (30) from now.
             connection: that of an open `batch`, to finish in its transaction.
         """
         if connection is not None:
