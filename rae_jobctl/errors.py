@@ -24,6 +24,14 @@ class ExitCode(IntEnum):
         return self in (ExitCode.USAGE, ExitCode.BAD_DATA, ExitCode.CONFIG)
 
 
+def frames(error: BaseException) -> list[str]:
+    """Where an exception came from: file, line and function of each step, without any value, which could quote a row."""
+    import traceback
+
+    steps = traceback.extract_tb(error.__traceback__)
+    return [f"{step.filename.rsplit('/', 1)[-1]}:{step.lineno} {step.name}" for step in steps]
+
+
 class TaskError(Exception):
     """A failure that a person can act upon.
 

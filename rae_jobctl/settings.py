@@ -124,8 +124,3 @@ def _checked_url(name: str, value: str) -> str:
     except ValueError:
         raise ConfigError(f"{name} has a port that is no number from 1 to 65535") from None
     return f"postgresql://{rest}"
-
-
-def redis_url(env: Environment | None = None) -> str | None:
-    """REDIS_URL, or None when no Redis is configured."""
-    return text(os.environ if env is None else env, "REDIS_URL") or None

@@ -8,6 +8,7 @@ import typer
 
 from rae_jobctl.commands.execution import Invocation, execute
 from rae_jobctl.commands.options import DryRunOption, Output, OutputOption, SlotOption, TenantOption, WaitOption
+from rae_jobctl.commands.tenants import show_tenants
 from rae_jobctl.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -53,20 +54,15 @@ def decay(
 
 
 def _render(outcome: Outcome) -> None:
-    for one in outcome.result.get("tenants", []):
-        typer.echo(f"{typer.style(one['tenant'], bold=True)}: {one['message']}")
-        if outcome.dry_run and any(row["before"] for row in one["strengths"]):
-            _draw(one)
-    for failure in outcome.failures:
-        typer.echo(f"{typer.style(failure['tenant'], bold=True, fg='red')}: failed, {failure['reason']}: {failure['message']}")
-    if len(outcome.result.get("tenants", [])) != 1 or outcome.failures:
-        typer.echo(outcome.message)
+    show_tenants(outcome, _draw if outcome.dry_run else None)
 
 
 def _draw(one: Mapping[str, object]) -> None:
     """Strength by tenth, before and after, as bars."""
     rows = one["strengths"]
     assert isinstance(rows, list)
+    if not any(row["before"] for row in rows):
+        return
     most = max(max(row["before"], row["after"]) for row in rows)
     typer.echo(f"  strength  {'before':<{_BAR + 9}}after, at {one['rate']} a day")
     for row in rows:

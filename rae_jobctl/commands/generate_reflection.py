@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rae_jobctl.commands.execution import Invocation, execute
+from rae_jobctl.commands.model import pool_and_provider
 from rae_jobctl.commands.options import DryRunOption, Output, OutputOption, SlotOption, WaitOption
 from rae_jobctl.errors import UsageError
 
@@ -70,22 +71,15 @@ def generate_reflection(
 
 
 async def _run(invocation: Invocation, params: ReflectionParams, model: str | None) -> Outcome:
-    from rae_jobctl.db.pool import open_pool
-    from rae_jobctl.llm.factory import open_provider
     from rae_jobctl.llm.settings import LlmSettings
-    from rae_jobctl.settings import DatabaseSettings
     from rae_jobctl.tasks.reflection.task import TASK, generate_reflection, preview
 
     settings = LlmSettings.from_env(model=model)
-    async with open_pool(DatabaseSettings.from_env(), TASK) as pool:
-        provider = open_provider(settings, invocation.stop)
-        try:
-            if invocation.dry_run:
-                return await preview(pool, provider, params, slot=invocation.slot)
-            slot, stop, wait = invocation.slot, invocation.stop, invocation.wait
-            return await generate_reflection(pool, provider, params, slot=slot, stop=stop, wait=wait, price=settings.price)
-        finally:
-            await provider.aclose()
+    async with pool_and_provider(settings, TASK, invocation.stop) as (pool, provider):
+        if invocation.dry_run:
+            return await preview(pool, provider, params, slot=invocation.slot)
+        slot, stop, wait = invocation.slot, invocation.stop, invocation.wait
+        return await generate_reflection(pool, provider, params, slot=slot, stop=stop, wait=wait, price=settings.price)
 
 
 def _summarise(outcome: Outcome) -> dict[str, object] | None:

@@ -27,4 +27,3 @@ SlotOption = Annotated[
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for a run that holds the lock instead of leaving with 75.")]
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="Tenant, by UUID or by unique name.", show_default="all")]
-ProjectOption = Annotated[str | None, typer.Option("--project", help="Project within the tenant.", show_default="all")]

@@ -6,6 +6,7 @@ import typer
 
 from rae_jobctl.commands.execution import Invocation, execute
 from rae_jobctl.commands.options import DryRunOption, Output, OutputOption, SlotOption, TenantOption, WaitOption
+from rae_jobctl.commands.tenants import show_tenants
 from rae_jobctl.outcome import Outcome
 
 app = typer.Typer(add_completion=False)
@@ -39,13 +40,4 @@ def prune(
         async with open_pool(DatabaseSettings.from_env(), TASK) as pool:
             return await run(pool, params, tenant=tenant, dry_run=dry_run)
 
-    execute("prune", work, output=output, render=_render, slot=slot, dry_run=dry_run, wait=wait)
-
-
-def _render(outcome: Outcome) -> None:
-    for one in outcome.result.get("tenants", []):
-        typer.echo(f"{typer.style(one['tenant'], bold=True)}: {one['message']}")
-    for failure in outcome.failures:
-        typer.echo(f"{typer.style(failure['tenant'], bold=True, fg='red')}: failed, {failure['reason']}: {failure['message']}")
-    if len(outcome.result.get("tenants", [])) != 1 or outcome.failures:
-        typer.echo(outcome.message)
+    execute("prune", work, output=output, render=show_tenants, slot=slot, dry_run=dry_run, wait=wait)

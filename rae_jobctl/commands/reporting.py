@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import traceback
 
 import typer
 
-from rae_jobctl.errors import TaskError
+from rae_jobctl.errors import TaskError, frames
 from rae_jobctl.logs import get_logger
 
 
@@ -21,6 +20,5 @@ def report_error(error: TaskError) -> None:
 
 def unexpected(error: Exception) -> TaskError:
     """What may be told of an exception that nobody foresaw: its text may quote a row, so only its class and the frames are."""
-    frames = [f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)]
-    get_logger().error("unexpected_error", error_class=type(error).__name__, frames=frames)
+    get_logger().error("unexpected_error", error_class=type(error).__name__, frames=frames(error))
     return TaskError(f"unexpected {type(error).__name__}; the log line above has the place")

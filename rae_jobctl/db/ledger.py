@@ -9,7 +9,6 @@ is lost, the row no longer matches, and nothing more is written (fencing).
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from rae_jobctl.db.errors import transaction_pooler, where_of, working
 from rae_jobctl.db.locks import Lock, Resource, lock_key, resource_locks, take
 from rae_jobctl.db.pool import bind_tenant
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.errors import ExitCode, SoftLimitReached, TaskError, TimeSliced, TransientError
+from rae_jobctl.errors import ExitCode, SoftLimitReached, TaskError, TimeSliced, TransientError, frames
 from rae_jobctl.logs import get_logger
 from rae_jobctl.request import Request, read_request
 from rae_jobctl.settings import number
@@ -320,20 +319,12 @@ async def _release(connection: Connection) -> None:
 
 async def _record_failure(pool: Pool, run: Run, error: Exception) -> None:
     state = "sliced" if isinstance(error, TimeSliced) else "failed"
-    known = isinstance(error, TaskError)
-    # An unknown exception's text may quote a row, so its class stands for it.
-    message = error.message if isinstance(error, TaskError) else f"unexpected {type(error).__name__}"
-    code = error.exit_code if isinstance(error, TaskError) else ExitCode.UNEXPECTED
-    reason = error.reason if isinstance(error, TaskError) else "Unexpected"
-    arguments = (run.id, run.attempt, state, reason, message, int(code), type(error).__name__, None if known else frames(error))
+    # An unknown exception's text may quote a row, so its class and its frames stand for it.
+    told = error if isinstance(error, TaskError) else TaskError(f"unexpected {type(error).__name__}")
+    steps = None if told is error else "\n".join(frames(error))
+    about = (told.reason, told.message, int(told.exit_code), type(error).__name__, steps)
     try:
         # Not on the run's connection, which may be what failed; id and attempt keep it from touching a later attempt's row.
-        await pool.execute(_FAIL, *arguments, timeout=10)
+        await pool.execute(_FAIL, run.id, run.attempt, state, *about, timeout=10)
     except Exception as second:
         get_logger().warning("failure_not_recorded", run=str(run.id), error_class=type(second).__name__)
-
-
-def frames(error: BaseException) -> str:
-    """Where an exception came from: file, line and function, without any value."""
-    steps = traceback.extract_tb(error.__traceback__)
-    return "\n".join(f"{step.filename.rsplit('/', 1)[-1]}:{step.lineno} {step.name}" for step in steps)

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rae_jobctl.db.tenants import Tenant
+from rae_jobctl.db.schema import require_schema
+from rae_jobctl.db.tenants import Tenant, list_tenants, resolve_tenant
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.errors import ExitCode, SoftLimitReached, TaskError, TimeSliced
 from rae_jobctl.logs import get_logger
 from rae_jobctl.outcome import Outcome
 
+if TYPE_CHECKING:
+    from rae_jobctl.db.pool import Pool
+
 Work = Callable[[Tenant], Awaitable[Outcome]]
 #: A finished run is told by tenant; a status has no room for ten thousand of them.
 MAX_LISTED = 1000
+
+
+async def chosen_tenants(pool: Pool, wanted: str | None) -> list[Tenant]:
+    """The tenant that a person named, or all that have memories.
+
+    Raises:
+        BadDataError: no such tenant.
+        SchemaBehind, ConfigError: the database does not fit this image.
+    """
+    async with pool.acquire() as connection:
+        await require_schema(connection)
+        return [await resolve_tenant(connection, wanted)] if wanted else await list_tenants(connection)
 
 
 async def for_each_tenant(task: str, tenants: Sequence[Tenant], work: Work, stop: StopSignal) -> Outcome:

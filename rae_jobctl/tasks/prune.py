@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from rae_jobctl.db.ledger import Run, RunKey, open_run
 from rae_jobctl.db.locks import Resource
 from rae_jobctl.db.pool import tenant_transaction
-from rae_jobctl.db.schema import require_schema
-from rae_jobctl.db.tenants import Tenant, list_tenants, resolve_tenant
+from rae_jobctl.db.tenants import Tenant
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.errors import ConfigError
 from rae_jobctl.logs import get_logger
@@ -19,7 +18,8 @@ from rae_jobctl.outcome import Outcome
 from rae_jobctl.settings import Environment, number
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.deletion import BATCH, record_deletion
-from rae_jobctl.tasks.fleet import for_each_tenant
+from rae_jobctl.tasks.fleet import chosen_tenants, for_each_tenant
+from rae_jobctl.tasks.repeated import already_done
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -103,9 +103,7 @@ async def prune(pool: Pool, params: PruneParams, *, tenant: str | None, dry_run:
         BadDataError: no such tenant.
         TaskError: as `for_each_tenant` says.
     """
-    async with pool.acquire() as connection:
-        await require_schema(connection)
-        tenants = [await resolve_tenant(connection, tenant)] if tenant else await list_tenants(connection)
+    tenants = await chosen_tenants(pool, tenant)
 
     async def work(one: Tenant) -> Outcome:
         return await (_preview(pool, params, one) if dry_run else _prune_tenant(pool, params, one))
@@ -119,8 +117,7 @@ async def _prune_tenant(pool: Pool, params: PruneParams, tenant: Tenant) -> Outc
     lock = Resource("memories", "exclusive")
     async with open_run(pool, key, resource=lock, arguments=about, stop=params.stop, wait=params.wait) as run:
         if run.already_finished is not None:
-            before = run.already_finished
-            return Outcome(TASK, "AlreadyDone", f"done before: {before.message}", before.counters, run_ids=(str(run.id),))
+            return already_done(run)
         await _delete(run, params)
         deleted = run.counters.get("deleted", 0)
         reason, message = "Done" if deleted else "NothingToDo", _told(deleted, "deleted", params)

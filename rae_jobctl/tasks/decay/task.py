@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rae_jobctl.db.ledger import Run, RunKey, open_run
 from rae_jobctl.db.locks import Resource
 from rae_jobctl.db.pool import tenant_transaction
-from rae_jobctl.db.schema import require_schema
-from rae_jobctl.db.tenants import Tenant, list_tenants, resolve_tenant
+from rae_jobctl.db.tenants import Tenant
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.logs import get_logger
 from rae_jobctl.outcome import Outcome
@@ -24,7 +23,8 @@ from rae_jobctl.tasks.decay.params import DecayParams, Factors
 from rae_jobctl.tasks.decay.statements import COUNT_EXPIRED, DELETE_EXPIRED, LAST_DAY, PREVIEW
 from rae_jobctl.tasks.decay.walk import Walk
 from rae_jobctl.tasks.deletion import BATCH, record_deletion
-from rae_jobctl.tasks.fleet import for_each_tenant
+from rae_jobctl.tasks.fleet import chosen_tenants, for_each_tenant
+from rae_jobctl.tasks.repeated import already_done
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,9 +69,7 @@ async def decay(pool: Pool, params: DecayParams, occurrence: Occurrence, *, tena
         BadDataError: no such tenant.
         TaskError: as `for_each_tenant` says.
     """
-    async with pool.acquire() as connection:
-        await require_schema(connection)
-        tenants = [await resolve_tenant(connection, tenant)] if tenant else await list_tenants(connection)
+    tenants = await chosen_tenants(pool, tenant)
 
     async def work(one: Tenant) -> Outcome:
         factors = Factors.of(params.rate_of(one), params.max_days)
@@ -88,7 +86,7 @@ async def _decay_tenant(pool: Pool, params: DecayParams, factors: Factors, tenan
     lock = Resource("memories", "exclusive")
     async with open_run(pool, key, resource=lock, arguments=about, stop=occurrence.stop, wait=occurrence.wait) as run:
         if run.already_finished is not None:
-            return _again(run)
+            return already_done(run)
         progress = Progress(None, "memories")
         behind = await _may_be_behind(run, params)
         await Walk(run, params.day, factors, progress, behind, occurrence.stop).all()
@@ -130,19 +128,6 @@ async def _finish(run: Run, params: DecayParams, factors: Factors) -> Outcome:
     await run.finish(reason=reason, message=message, result=result)
     get_logger().info("memory_decay_finished", tenant_id=str(run.key.tenant_id), **counters, **lost)
     return Outcome(TASK, reason=reason, message=message, counters=counters, result=result, run_ids=(str(run.id),))
-
-
-def _again(run: Run) -> Outcome:
-    before = run.already_finished
-    assert before is not None
-    return Outcome(
-        TASK,
-        reason="AlreadyDone",
-        message=f"done before: {before.message}",
-        counters=before.counters,
-        result=before.result,
-        run_ids=(str(run.id),),
-    )
 
 
 async def _preview(pool: Pool, params: DecayParams, factors: Factors, tenant: Tenant, occurrence: Occurrence) -> Outcome:

@@ -26,6 +26,7 @@ from rae_jobctl.tasks.extraction import selection
 from rae_jobctl.tasks.extraction.gate import has_content
 from rae_jobctl.tasks.extraction.params import ExtractionParams
 from rae_jobctl.tasks.extraction.store import Origin, as_json, fail, store
+from rae_jobctl.tasks.repeated import already_done
 from rae_jobctl.tasks.usage import add_usage, record_usage
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def extract_graph(
     about = _arguments(params, provider)
     async with open_run(pool, key, resource=resource, arguments=about, stop=stop, wait=wait) as run:
         if run.already_finished is not None:
-            return _again(run)
+            return already_done(run)
         get_logger().info("graph_extraction_started", tenant_id=str(tenant.id), project_id=params.project, **about)
         calling = asyncio.Semaphore(provider.concurrency)
         job = _Job(pool, provider, params, price, tenant, run, stop, Progress(None, "memories"), calling)
@@ -274,13 +275,6 @@ def _verdict(job: _Job, counters: dict[str, int]) -> tuple[str, str]:
     if counters.get("failed"):
         return "PartlyDone", f"{message}; {counters['failed']} memories failed"
     return "Done", message
-
-
-def _again(run: Run) -> Outcome:
-    before = run.already_finished
-    assert before is not None
-    message = f"this slot was done before: {before.message}"
-    return Outcome(TASK, "AlreadyDone", message, before.counters, before.result, run_ids=(str(run.id),))
 
 
 async def preview(pool: Pool, provider: Provider, params: ExtractionParams) -> Outcome:

@@ -22,6 +22,7 @@ from rae_jobctl.outcome import Outcome
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.reflection import store
 from rae_jobctl.tasks.reflection.params import ReflectionParams, input_hash
+from rae_jobctl.tasks.repeated import already_done
 from rae_jobctl.tasks.usage import add_usage, record_usage
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ async def generate_reflection(
     about = _arguments(params, provider)
     async with open_run(pool, key, arguments=about, stop=stop, wait=wait) as run:
         if run.already_finished is not None:
-            before = run.already_finished
-            message = f"this slot was done before: {before.message}"
-            return Outcome(TASK, "AlreadyDone", message, before.counters, before.result, run_ids=(str(run.id),))
+            return already_done(run)
         get_logger().info("reflection_started", tenant_id=str(tenant.id), project_id=params.project, **about)
         run.check_stop()
         outcome = await _reflect(_Job(provider, params, price, tenant, run), slot)

@@ -17,6 +17,7 @@ from rae_jobctl.deadline import StopSignal
 from rae_jobctl.logs import get_logger
 from rae_jobctl.outcome import Outcome
 from rae_jobctl.slots import Slot
+from rae_jobctl.tasks.repeated import already_done
 from rae_jobctl.tasks.scheduling.board import GROUP_LABEL, Board, Wanted, group_of
 
 if TYPE_CHECKING:
@@ -110,8 +111,7 @@ async def schedule_reflections(
         await require_schema(connection)
     async with open_run(pool, RunKey(TASK, ALL_TENANTS, slot.key), stop=stop, wait=wait) as run:
         if run.already_finished is not None:
-            before = run.already_finished
-            return Outcome(TASK, "AlreadyDone", before.message, before.counters, before.result, run_ids=(str(run.id),))
+            return already_done(run)
         async with run.reading() as reader:
             since = await _since(reader, until)
         outcome = await _schedule(pool, board, policy, since, until, dry_run=False)
