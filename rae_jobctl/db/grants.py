@@ -12,6 +12,23 @@ if TYPE_CHECKING:
 
 _WRITES = ("memories", "memory_embeddings", "knowledge_graph_nodes", "knowledge_graph_edges", "reflections")
 _READS = ("tenants", "budgets")
+#: Logs and derived data, of which retention deletes and erasure takes a person out; an installation has some of them.
+_CLEANS = (
+    "access_logs",
+    "audit_logs",
+    "audit_trail_log",
+    "cost_logs",
+    "deletion_audit_log",
+    "embeddings",
+    "graph_triples",
+    "idea_field_edges",
+    "memory_feedback",
+    "reflection_audits",
+    "reflection_relationships",
+    "reflection_usage_log",
+    "semantic_nodes",
+    "token_savings_log",
+)
 _POLICY = "rae_jobs_tenant"
 
 # Tables of RAE with row-level security whose policies our role is not meant by yet.
@@ -46,7 +63,7 @@ async def grant_to(connection: Connection, role: str, say: Say, patience: float)
     quoted = quote_identifier(role)
     for statement in await _grants(connection, quoted):
         await connection.execute(statement)
-    secured = await connection.fetch(_SECURED, [*_WRITES, *_READS], role, _POLICY)
+    secured = await connection.fetch(_SECURED, [*_WRITES, *_READS, *_CLEANS], role, _POLICY)
     for row in secured:
         say(f"  row-level security on {row['name']}: policy {_POLICY} for the job role")
         await under_short_lock(connection, _policy(row["name"], row["tenant_type"], quoted), say, patience)
@@ -54,11 +71,12 @@ async def grant_to(connection: Connection, role: str, say: Say, patience: float)
 
 async def _grants(connection: Connection, role: str) -> list[str]:
     rows = await connection.fetch(
-        "SELECT t AS name, to_regclass(t)::text AS found FROM unnest($1::text[]) AS t", [*_WRITES, *_READS]
+        "SELECT t AS name, to_regclass(t)::text AS found FROM unnest($1::text[]) AS t", [*_WRITES, *_READS, *_CLEANS]
     )
     present = {row["name"]: row["found"] for row in rows if row["found"]}
     writes = [f"GRANT SELECT, INSERT, UPDATE, DELETE ON {present[name]} TO {role}" for name in _WRITES if name in present]
     reads = [f"GRANT SELECT ON {present[name]} TO {role}" for name in _READS if name in present]
+    cleans = [f"GRANT SELECT, UPDATE, DELETE ON {present[name]} TO {role}" for name in _CLEANS if name in present]
     return [
         f"GRANT USAGE ON SCHEMA rae_jobs TO {role}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rae_jobs TO {role}",
@@ -67,6 +85,7 @@ async def _grants(connection: Connection, role: str) -> list[str]:
         f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA rae_jobs TO {role}",
         *writes,
         *reads,
+        *cleans,
     ]
 
 
