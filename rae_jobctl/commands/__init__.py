@@ -31,6 +31,9 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry("decay", "decay", "Decay the strength of memories, once for each day.", _LIFE_CYCLE),
     CommandEntry("cleanup-expired-data", "cleanup_expired_data", "Delete what is older than its class may be kept.", _LIFE_CYCLE),
     CommandEntry("prune", "prune", "Deprecated: delete episodic memories older than MEMORY_RETENTION_DAYS.", _LIFE_CYCLE, True),
+    CommandEntry(
+        "check-consistency", "check_consistency", "Compare memories with Qdrant's vectors, and mend what differs.", _LIFE_CYCLE
+    ),
     CommandEntry("backfill", "backfill", "Make good on purpose what was missed.", _OPERATE),
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
     CommandEntry("runs", "runs", "Show what has run, with results and errors.", _OPERATE),

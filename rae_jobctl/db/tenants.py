@@ -57,7 +57,7 @@ async def list_tenants(connection: Connection) -> list[Tenant]:
 
 
 async def list_known_tenants(connection: Connection) -> list[Tenant]:
-    """Every tenant that RAE or this project keeps anything for, in the order of ids."""
+    """Every tenant that anything is kept for, also after its last memory has gone, in the order of ids."""
     rows = await connection.fetch("SELECT id, name, config FROM rae_jobs.known_tenants() ORDER BY id")
     return [_tenant(row) for row in rows]
 
