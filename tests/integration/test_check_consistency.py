@@ -420,15 +420,15 @@ async def test_a_run_of_many_slices_goes_on_where_it_stopped_and_counts_each_onc
     kept, lost = await _many(pool, 40), [uuid4() for _ in range(30)]
     qdrant.add(TENANT, [*kept[:35], *lost])
     scrolled: list[object] = []
-    slices = 0
-    while True:
+    outcome = None
+    for slices in range(60):  # noqa: B007 - its last value is the number of slices
         try:
             outcome = await run(pool, qdrant, stop=_After(5))
             break
         except TimeSliced:
-            slices += 1
             scrolled = [body.get("offset") for body in qdrant.calls("/points/scroll")]
 
+    assert outcome is not None
     assert slices > 2 and len([one for one in scrolled if one is None]) < slices + 2
     counters = outcome.counters
     assert (counters["ghosts"], counters["ghostsDeleted"]) == (30, 30)
