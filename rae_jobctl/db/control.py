@@ -72,7 +72,7 @@ WHERE id = ANY (ARRAY(
 ))
 """
 
-# started_at is never after finished_at: it is there for the index.
+# A dismissal counts as its run's end. started_at is never after updated_at: it is there for the index.
 _FORGET_RUNS = """
 DELETE FROM rae_jobs.task_runs
 WHERE id = ANY (ARRAY(
@@ -80,7 +80,7 @@ WHERE id = ANY (ARRAY(
     FROM rae_jobs.task_runs
     WHERE tenant_id = $1
       AND started_at < now() - make_interval(secs => 86400 * $3::float8)
-      AND coalesce(finished_at, updated_at) < now() - make_interval(secs => 86400 * $3::float8)
+      AND updated_at < now() - make_interval(secs => 86400 * $3::float8)
       AND state IN ('finished', 'cancelled', 'dismissed', 'sliced')
     LIMIT $2
     FOR UPDATE SKIP LOCKED

@@ -74,8 +74,8 @@ async def status_of(pool: Pool, run: UUID) -> str:
 async def age(pool: Pool, run: UUID, by: timedelta) -> None:
     """As if all of the run had been so much earlier."""
     await pool.execute(
-        "UPDATE rae_jobs.task_runs SET created_at = created_at - $2::interval, started_at = started_at - $2, updated_at = updated_at - $2, "
-        "finished_at = finished_at - $2, expires_at = expires_at - $2 WHERE id = $1",
+        "UPDATE rae_jobs.task_runs SET created_at = created_at - $2::interval, started_at = started_at - $2, "
+        "updated_at = updated_at - $2, finished_at = finished_at - $2, expires_at = expires_at - $2 WHERE id = $1",
         run,
         by,
     )
