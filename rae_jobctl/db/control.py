@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rae_jobctl.db.history import RunRecord, find_run
+from rae_jobctl.db.history import RunRecord, get_run
 from rae_jobctl.db.ledger import result_ttl_days
 from rae_jobctl.db.pool import tenant_transaction
 from rae_jobctl.errors import BadDataError
@@ -119,7 +119,7 @@ async def cancel_run(connection: Connection, run_id: UUID, wait_seconds: float) 
     await connection.execute(_ASK_TO_STOP, run_id)
     while True:
         await connection.execute(_SETTLE, run_id, result_ttl_days())
-        run = await find_run(connection, str(run_id))
+        run = await get_run(connection, run_id)
         if run.status != "running" or time.monotonic() >= end:
             return run
         await asyncio.sleep(min(_POLL_SECONDS, max(0.0, end - time.monotonic())))

@@ -40,6 +40,7 @@ WHERE ($1::text IS NULL OR r.task = $1)
 
 _LIST = f"{_COLUMNS}{_WANTED}ORDER BY r.started_at DESC LIMIT $6"
 _COUNT_DEAD = f"SELECT count(*) FROM rae_jobs.runs AS r{_WANTED}"  # noqa: S608
+_BY_ID = f"{_COLUMNS}WHERE r.id = $1"
 _BY_PREFIX = f"{_COLUMNS}WHERE r.id::text LIKE $1 || '%' ORDER BY r.started_at DESC LIMIT 2"
 _BY_REQUEST = f"{_COLUMNS}WHERE r.request_uid = $1 OR r.request_name = $1 ORDER BY r.started_at DESC LIMIT $2"
 
@@ -130,6 +131,18 @@ async def list_runs(connection: Connection, wanted: Filter) -> list[RunRecord]:
 async def count_dead(connection: Connection, wanted: Filter) -> int:
     """How many dead letters there are of the task and tenant."""
     return int(await connection.fetchval(_COUNT_DEAD, *replace(wanted, status=None, dead=True).values))
+
+
+async def get_run(connection: Connection, run: UUID) -> RunRecord:
+    """The run with this id.
+
+    Raises:
+        BadDataError: there is none any more.
+    """
+    row = await connection.fetchrow(_BY_ID, run)
+    if row is None:
+        raise BadDataError(f"the ledger has no run {run} any more", reason="RunUnknown")
+    return _record(row)
 
 
 async def find_run(connection: Connection, text: str) -> RunRecord:

@@ -19,9 +19,9 @@ from tests.integration.memories import TENANT, Ended, jobctl, start_jobctl
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
 
-#: A statement that changes memories takes at least this long.
+#: A statement that changes memories takes so long that the batches of a decay become small, and many.
 _SLOW = """
-CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$;
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END $$;
 CREATE TRIGGER slow AFTER UPDATE ON memories FOR EACH STATEMENT EXECUTE FUNCTION slow();
 """
 _ENDINGS: dict[str, TaskError | None] = {

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 async def test_a_real_run_is_watched_in_a_pipe_by_lines_until_it_ends(pool: Pool, database_url: str) -> None:
     await add_tenant(pool)
-    await add_many(pool, 5000, date(2026, 11, 23))
+    await add_many(pool, 4000, date(2026, 11, 23))
     await slow_down(pool)
     process, run = await decaying(pool, database_url, "2026-11-24T02:00Z")
 
@@ -35,8 +35,8 @@ async def test_a_real_run_is_watched_in_a_pipe_by_lines_until_it_ends(pool: Pool
     lines = watched.output.splitlines()
     assert len(lines) >= 2
     assert f"{str(run)[:8]} decay demo-tenant running attempt 1 decayed=" in lines[0]
-    assert "finished attempt 1 decayed=5000" in lines[-1]
-    assert "Done 5000 memories decayed through 2026-11-24" in lines[-1]
+    assert "finished attempt 1 decayed=4000" in lines[-1]
+    assert "Done 4000 memories decayed through 2026-11-24" in lines[-1]
 
 
 async def test_a_killed_run_is_seen_to_have_died(pool: Pool, database_url: str) -> None:
@@ -124,22 +124,24 @@ async def test_a_terminal_gets_one_picture_that_is_drawn_anew(pool: Pool, databa
         async with run.batch():
             run.done, run.total = 25, 100
             run.counters["decayed"] = 25
-        ours, theirs = pty.openpty()
-        watching = subprocess.Popen(
-            [sys.executable, "-m", "rae_jobctl", "runs", "watch", str(run.id)],
-            env=environment(database_url, TERM="xterm", COLUMNS="100"),
-            stdout=theirs,
-        )
-        os.close(theirs)
+        watching, terminal = _at_terminal(database_url, "runs", "watch", str(run.id))
         await asyncio.sleep(3)
         async with run.batch():
             run.done = 100
         await run.finish(message="all of it")
-    text = await asyncio.to_thread(_all_of, ours)
+    text = await asyncio.to_thread(_all_of, terminal)
     assert await asyncio.to_thread(watching.wait, 60) == 0
-    os.close(ours)
+    os.close(terminal)
     for words in ("25/100", "100/100", "decayed 25", "━", "finished", "Done all of it", "attempt 1"):
         assert words in text
+
+
+def _at_terminal(url: str, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "rae_jobctl", *arguments]
+    process = subprocess.Popen(command, env=environment(url, TERM="xterm", COLUMNS="100"), stdout=theirs)
+    os.close(theirs)
+    return process, ours
 
 
 def _all_of(terminal: int) -> str:

@@ -29,8 +29,9 @@ def cancel(
 ) -> None:
     """Stop a run, and keep later attempts from taking it up.
 
-    A running one stops at its next batch: that batch is rolled back, what was committed before stays, and it exits 65
-    (RunCancelled). One that failed or died is cancelled at once. `runs retry` runs it after all.
+    A running one stops at its next batch and exits 65 (RunCancelled); what it
+    committed before stays. One that failed or died is cancelled at once.
+    `runs retry` runs it after all.
     """
 
     async def work(connection: Connection) -> tuple[RunRecord, RunRecord]:
@@ -75,7 +76,8 @@ def dismiss(
 ) -> None:
     """Lay dead letters aside: runs that failed or died and that nobody means to run again.
 
-    A later attempt of the same occurrence may still run one. `runs cancel` prevents that too.
+    A later attempt of the same occurrence may still run one; `runs cancel`
+    prevents that too.
     """
     chosen = task is not None or tenant is not None or before is not None
     if bool(runs) == chosen:

@@ -56,8 +56,9 @@ def retry(
 ) -> None:
     """Run a failed, died, cancelled or dismissed run again, here and now; it goes on where it committed.
 
-    It is the same run: same task, tenant, project and slot, from the command line and the request that it had. Output and exit
-    code are those of the task. What else it needs (database, model) comes from this process's environment.
+    It is the same run: same task, tenant, project and slot, from the command
+    line and the request that it had. Output and exit code are those of the task.
+    What else it needs (database, model) comes from this process's environment.
     """
     found = _find(run)
     again = compose(found, output)

@@ -38,7 +38,8 @@ def watch(
 ) -> None:
     """Watch a run until it ends, and leave with its exit code: 0 finished, 75 died or to be continued.
 
-    Without an id: watch whatever runs, until interrupted. In a pipe there is a line, with -o json an object, for each change.
+    Without an id: watch whatever runs, until interrupted. In a pipe there is a
+    line, with -o json an object, for each change.
     """
     if run is not None and request is not None:
         raise UsageError("runs watch takes the id of a run or --request, and not both")
@@ -100,9 +101,9 @@ async def _watch_all(connection: Connection, screen: Screen, stop: StopSignal) -
 
 
 async def _again(connection: Connection, run: UUID) -> RunRecord:
-    from rae_jobctl.db.history import find_run
+    from rae_jobctl.db.history import get_run
 
-    return await find_run(connection, str(run))
+    return await get_run(connection, run)
 
 
 @contextmanager
