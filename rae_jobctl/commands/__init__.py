@@ -31,6 +31,6 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry("decay", "decay", "Decay the strength of memories, once for each day.", _LIFE_CYCLE),
     CommandEntry("prune", "prune", "Deprecated: delete episodic memories older than MEMORY_RETENTION_DAYS.", _LIFE_CYCLE, True),
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
-    CommandEntry("runs", "runs", "Show what has run, with results and errors.", _OPERATE),
+    CommandEntry("runs", "runs", "Show what has run; watch it, stop it, run it again.", _OPERATE),
     CommandEntry("dev", "dev", "Start PostgreSQL and Redis at a laptop, load the examples.", _OPERATE),
 )

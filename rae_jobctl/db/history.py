@@ -38,7 +38,11 @@ WHERE ($1::text IS NULL OR r.task = $1)
   AND (NOT $5::boolean OR {_DEAD})
 """
 
-_LIST = f"{_COLUMNS}{_WANTED}ORDER BY r.started_at DESC LIMIT $6"
+# The few are chosen before they are fetched whole.
+_LIST = f"""
+WITH chosen AS MATERIALIZED (SELECT r.id FROM rae_jobs.runs AS r{_WANTED}ORDER BY r.started_at DESC LIMIT $6)
+{_COLUMNS}WHERE r.id = ANY (ARRAY(SELECT id FROM chosen)) ORDER BY r.started_at DESC
+"""  # noqa: S608
 _COUNT_DEAD = f"SELECT count(*) FROM rae_jobs.runs AS r{_WANTED}"  # noqa: S608
 _BY_ID = f"{_COLUMNS}WHERE r.id = $1"
 _BY_PREFIX = f"{_COLUMNS}WHERE r.id::text LIKE $1 || '%' ORDER BY r.started_at DESC LIMIT 2"
