@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Rows of one transaction.
 BATCH = 1000
+#: Tasks whose next runs read what the last ones found (days, never a text): their results go with the whole row.
+REMEMBERING = ("decay", "decay-importance", "backfill-decay")
 _POLL_SECONDS = 0.5
 _HISTORY_DAYS = 90
 
@@ -67,12 +69,14 @@ WHERE id = ANY (ARRAY(
     WHERE tenant_id = $1
       AND expires_at < now()
       AND state <> 'open'
+      AND task <> ALL ($3)
     LIMIT $2
     FOR UPDATE SKIP LOCKED
 ))
 """
 
-# A dismissal counts as its run's end. started_at is never after updated_at: it is there for the index.
+# The oldest first, since a later run may say what became of what an earlier one left. A dismissal counts as its run's end.
+# started_at is never after updated_at: it is there for the index.
 _FORGET_RUNS = """
 DELETE FROM rae_jobs.task_runs
 WHERE id = ANY (ARRAY(
@@ -82,6 +86,7 @@ WHERE id = ANY (ARRAY(
       AND started_at < now() - make_interval(secs => 86400 * $3::float8)
       AND updated_at < now() - make_interval(secs => 86400 * $3::float8)
       AND state IN ('finished', 'cancelled', 'dismissed', 'sliced')
+    ORDER BY started_at
     LIMIT $2
     FOR UPDATE SKIP LOCKED
 ))
@@ -165,7 +170,7 @@ async def expire_batch(connection: Connection, tenant_id: UUID) -> Expired:
     Returns:
         Counts; nothing is left when both are below BATCH.
     """
-    results = _count(await connection.execute(_EXPIRE_RESULTS, tenant_id, BATCH))
+    results = _count(await connection.execute(_EXPIRE_RESULTS, tenant_id, BATCH, list(REMEMBERING)))
     days = history_days()
     runs = _count(await connection.execute(_FORGET_RUNS, tenant_id, BATCH, days)) if days else 0
     return Expired(results, runs)

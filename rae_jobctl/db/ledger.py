@@ -9,7 +9,7 @@ is lost, the row no longer matches, and nothing more is written (fencing).
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -248,7 +248,7 @@ async def open_run(
     pool: Pool,
     key: RunKey,
     *,
-    resource: Resource | None = None,
+    resource: Resource | Sequence[Resource] = (),
     arguments: Mapping[str, Any] | None = None,
     stop: StopSignal | None = None,
     wait: bool = False,
@@ -258,7 +258,7 @@ async def open_run(
     Args:
         pool: with room for two connections; the run keeps one for itself.
         key: identity.
-        resource: what the run changes, or None when it needs no exclusion.
+        resource: what the run changes, one or several; none when it needs no exclusion.
         arguments: what the run was asked, for the record; no secret, no memory text.
         stop: asked by `Run.check_stop` and while waiting.
         wait: wait for locks rather than raise RunLocked.
@@ -273,7 +273,8 @@ async def open_run(
         await _prove_affinity(pool, connection)
         await connection.execute(_SESSION)
         try:
-            run = await _take(connection, key, resource, arguments or {}, stop, wait)
+            resources = [resource] if isinstance(resource, Resource) else list(resource)
+            run = await _take(connection, key, resources, arguments or {}, stop, wait)
             if run.already_finished is not None:
                 yield run
                 return
@@ -292,13 +293,13 @@ async def open_run(
 async def _take(
     connection: Connection,
     key: RunKey,
-    resource: Resource | None,
+    resources: Sequence[Resource],
     arguments: Mapping[str, Any],
     stop: StopSignal | None,
     wait: bool,
 ) -> Run:
     own = Lock(key.lock_name, False, f"{key.task} of tenant {key.tenant_id}, slot {key.slot}")
-    wanted = [own, *(resource_locks(resource, key.tenant_id, key.project) if resource else [])]
+    wanted = [own, *(lock for one in resources for lock in resource_locks(one, key.tenant_id, key.project))]
     for lock in wanted:
         await take(connection, lock, wait=wait, stop=stop)
     identity = (key.task, key.tenant_id, key.project, key.slot, key.shard)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rae_jobctl.db.schema import require_schema
-from rae_jobctl.db.tenants import Tenant, list_tenants, resolve_tenant
+from rae_jobctl.db.tenants import Tenant, list_known_tenants, list_tenants, resolve_tenant
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.errors import ExitCode, SoftLimitReached, TaskError, TimeSliced
 from rae_jobctl.logs import get_logger
@@ -30,6 +30,17 @@ async def chosen_tenants(pool: Pool, wanted: str | None) -> list[Tenant]:
     async with pool.acquire() as connection:
         await require_schema(connection)
         return [await resolve_tenant(connection, wanted)] if wanted else await list_tenants(connection)
+
+
+async def known_tenants(pool: Pool, wanted: str | None) -> list[Tenant]:
+    """The tenant that a person named, or all that anything is kept for, with or without memories.
+
+    Raises:
+        As `chosen_tenants`.
+    """
+    async with pool.acquire() as connection:
+        await require_schema(connection)
+        return [await resolve_tenant(connection, wanted)] if wanted else await list_known_tenants(connection)
 
 
 async def for_each_tenant(task: str, tenants: Sequence[Tenant], work: Work, stop: StopSignal) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _ALL_TENANTS = UUID(int=0)
+_WHY_NOT = {"running": "is running: `rae-jobctl runs cancel` stops it", "finished": "has finished, and is done only once"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def retry(
     What else it needs (database, model) comes from this process's environment.
     """
     found = _find(run)
-    again = compose(found, output)
+    again = compose(found, lambda command: _accepted(context, command, found.request), output)
     if dry_run:
         typer.echo(str(again))
         return
@@ -71,8 +72,13 @@ def retry(
     raise typer.Exit(code)
 
 
-def compose(run: RunRecord, output: Output | None = None) -> Again:
-    """The command line of a run, made exact: its own tenant, project, slot and shard.
+def compose(run: RunRecord, accepted: Callable[[Sequence[str]], set[str]], output: Output | None = None) -> Again:
+    """The command line of a run, made exact: its own tenant, project and slot, where it takes them.
+
+    Args:
+        run: of the ledger.
+        accepted: the options that a command line's subcommand knows.
+        output: instead of the one that it had.
 
     Raises:
         BadDataError: it runs or has finished, or the ledger does not hold what it takes.
@@ -89,20 +95,19 @@ def compose(run: RunRecord, output: Output | None = None) -> Again:
             reason="ShardOnly",
             hint="run its request or its Job again: the shards that are done are left alone",
         )
-    return Again(_exact(run, spec, output), run.request)
+    return Again(_exact(run, spec, accepted(run.command), output), run.request)
 
 
-_WHY_NOT = {"running": "is running: `rae-jobctl runs cancel` stops it", "finished": "has finished, and is done only once"}
-
-
-def _exact(run: RunRecord, spec: Mapping[str, Any], output: Output | None) -> tuple[str, ...]:
+def _exact(run: RunRecord, spec: Mapping[str, Any], accepted: set[str], output: Output | None) -> tuple[str, ...]:
     command = tuple(run.command or ())
-    if run.tenant_id != _ALL_TENANTS:
+    if run.tenant_id != _ALL_TENANTS and "--tenant" in accepted:
         command = _with(command, "--tenant", str(run.tenant_id))
-    if run.project and "project" not in spec:
+    if run.project and "project" not in spec and "--project" in accepted:
         command = _with(command, "--project", run.project)
     request = run.request or {}
-    if "--slot" in _options(command) or run.slot != (request.get("idempotencyKey") or request.get("uid")):
+    own_key = request.get("idempotencyKey") or request.get("uid")
+    # Some have no slot to choose: what they are asked for is their slot.
+    if "--slot" in accepted and ("--slot" in _options(command) or run.slot != own_key):
         command = _with(command, "--slot", _slot_flag(run.slot))
     return _with(_without(command, "-o"), "--output", output.value) if output else command
 
@@ -140,6 +145,16 @@ def _by_hand(run: RunRecord) -> str:
         words += ["--tenant", str(run.tenant_id)]
     words += ["--project", run.project] if run.project else []
     return f"by hand: {shlex.join([*words, '--slot', _slot_flag(run.slot)])}, with the options that `runs show` has as arguments"
+
+
+def _accepted(context: typer.Context, command: Sequence[str], request: Mapping[str, Any] | None) -> set[str]:
+    """The options that the subcommand of a command line knows."""
+    found: Any = context.find_root().command
+    words = list(command)
+    with _requested(request):
+        while hasattr(found, "resolve_command"):
+            _, found, words = found.resolve_command(typer.Context(found), words)
+    return {option for parameter in found.params for option in parameter.opts}
 
 
 def _find(text: str) -> RunRecord:

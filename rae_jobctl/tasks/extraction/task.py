@@ -97,7 +97,7 @@ async def extract_graph(
         await require_schema(connection)
         tenant = await resolve_tenant(connection, params.tenant)
     key = RunKey(TASK, tenant.id, slot.key, params.project, params.shard)
-    resource = Resource("graph", "shared") if params.store else None
+    resource = [Resource("graph", "shared")] if params.store else []
     about = _arguments(params, provider)
     async with open_run(pool, key, resource=resource, arguments=about, stop=stop, wait=wait) as run:
         if run.already_finished is not None:

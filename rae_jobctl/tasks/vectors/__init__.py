@@ -1,0 +1,1 @@
+"""Vectors that follow the memories: deletions by an outbox, and the comparison of both sides."""
