@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from rae_jobctl.tasks.vectors.outbox import queue_vector_deletions
 from rae_jobctl.tasks.walk import Due, Manner, Place, Walk
 
 if TYPE_CHECKING:
@@ -132,9 +133,10 @@ def _columns(rows: Sequence[Record]) -> tuple[list[UUID], list[object]]:
 
 
 async def forget_memories(connection: Connection, tenant: UUID, ids: Sequence[UUID]) -> None:
-    """Take away what hangs on memories that are deleted in this transaction."""
+    """Take away what hangs on memories that are deleted in this transaction; their vectors follow once it is committed."""
     if ids:
         await connection.execute(_FORGET, tenant, ids)
+        await queue_vector_deletions(connection, tenant, ids)
 
 
 async def _audit(connection: Connection, run: Run, deletion: Deletion, rows: Sequence[Record]) -> None:

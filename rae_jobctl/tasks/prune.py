@@ -22,6 +22,7 @@ from rae_jobctl.tasks.deletion import Audit, Deletion, delete_due
 from rae_jobctl.tasks.fleet import chosen_tenants, for_each_tenant
 from rae_jobctl.tasks.repeated import already_done
 from rae_jobctl.tasks.retention.tables import EXEMPT
+from rae_jobctl.tasks.vectors.outbox import delete_queued_vectors
 from rae_jobctl.tasks.walk import Due
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ async def _prune_tenant(pool: Pool, params: PruneParams, tenant: Tenant) -> Outc
         if run.already_finished is not None:
             return already_done(run)
         await delete_due(run, params.deletion, Progress(None, "memories"), params.stop)
+        await delete_queued_vectors(pool, tenant.id, params.stop)
         deleted = run.counters.get("deleted", 0)
         reason = "Done" if deleted else "NothingToDo"
         message = _told(deleted, "archived" if params.archive else "deleted", params)

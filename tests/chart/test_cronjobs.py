@@ -156,6 +156,18 @@ def test_a_name_that_is_too_long_is_refused_with_the_length_that_fits(chart: Cha
     assert "at most 48" in chart.refusal({"tasks": none}, release="c" * 45)
 
 
+def test_maintenance_in_one_run_excludes_its_parts(chart: Chart) -> None:
+    parts = ("decay", "decay-importance", "cleanup-expired-data")
+    on = {"run-maintenance": {"enabled": True}}
+    off: dict[str, object] = dict.fromkeys(parts)
+    for part in parts:
+        refusal = chart.refusal({"tasks": {**on, **{name: None for name in parts if name != part}}})
+        assert f"tasks.run-maintenance and tasks.{part} are both on" in refusal
+    rendered = chart.render({"tasks": {**on, **off}})
+    assert container(job_spec(rendered.one("CronJob", "rae-tasks-run-maintenance")))["args"] == ["run-maintenance"]
+    assert "rae-tasks-run-maintenance" not in chart.render().names("CronJob")
+
+
 def test_jobs_are_kept_by_history_limits_unless_a_time_is_given(chart: Chart) -> None:
     assert "ttlSecondsAfterFinished" not in job_spec(_cronjob(chart, "decay"))
     assert job_spec(_cronjob(chart, "decay", taskDefaults={"ttlSecondsAfterFinished": 0}))["ttlSecondsAfterFinished"] == 0

@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -177,3 +178,18 @@ async def test_a_process_killed_between_commit_and_qdrant_leaves_what_the_next_c
     assert checked.json["counters"]["queuedDeleted"] == 2, checked.errors
     assert checked.json["reason"] == "Consistent"
     assert (qdrant.ids(), await queued(pool)) == (set(map(str, kept)), 0)
+
+
+@pytest.mark.parametrize("command", ["cleanup-expired-data", "decay", "prune"])
+async def test_the_vector_of_a_memory_that_a_task_deletes_follows(
+    database_url: str, pool: Pool, qdrant: FakeQdrant, command: str
+) -> None:
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    gone, stay = await add_memories(pool, 3, created_at=long_ago, expires_at=long_ago), await add_memories(pool, 1)
+    qdrant.add(TENANT, [*gone, *stay])
+
+    ended = jobctl(database_url, command, QDRANT_URL=qdrant.url, MEMORY_RETENTION_DAYS="90")
+
+    assert ended.code == 0, ended.errors
+    assert qdrant.ids() == set(map(str, stay))
+    assert await queued(pool) == 0

@@ -24,6 +24,7 @@ from rae_jobctl.tasks.decay.params import DecayParams
 from rae_jobctl.tasks.deletion import Audit, Deletion, delete_due
 from rae_jobctl.tasks.fleet import chosen_tenants, for_each_tenant
 from rae_jobctl.tasks.repeated import already_done
+from rae_jobctl.tasks.vectors.outbox import delete_queued_vectors
 from rae_jobctl.tasks.walk import Due, Manner, Place, Walk
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ async def _decay_tenant(pool: Pool, params: DecayParams, formula: Formula, tenan
         await Walk(run, formula.due, fading.change, Manner(striped=True, again=True), progress, occurrence.stop).all()
         if not params.importance:
             await delete_due(run, expired(params.at), progress, occurrence.stop)
+            await delete_queued_vectors(pool, tenant.id, occurrence.stop)
         return await _finish(run, params, formula)
 
 

@@ -25,6 +25,7 @@ from rae_jobctl.tasks.fleet import for_each_tenant, known_tenants
 from rae_jobctl.tasks.repeated import already_done
 from rae_jobctl.tasks.retention.policy import Defaults, Policy
 from rae_jobctl.tasks.retention.tables import Found, find_tables
+from rae_jobctl.tasks.vectors.outbox import delete_queued_vectors
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -107,6 +108,7 @@ async def _clean_tenant(pool: Pool, params: CleanupParams, tenant: Tenant, polic
         if run.already_finished is not None:
             return already_done(run)
         await _delete(run, steps, params.stop)
+        await delete_queued_vectors(pool, tenant.id, params.stop)
         outcome = _told(steps, run.counters, dry_run=False)
         await run.finish(reason=outcome.reason, message=outcome.message, result=outcome.result)
     get_logger().info("cleanup_finished", tenant_id=str(tenant.id), **outcome.counters)

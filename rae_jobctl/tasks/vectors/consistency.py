@@ -101,7 +101,7 @@ class _Check:
         key = RunKey(TASK, tenant.id, params.slot.key)
         about = {"repair": params.repair, "collection": self.qdrant.collection, "grace_seconds": params.grace}
         # A report changes nothing; a repair must not run beside a deletion of the same memories.
-        lock = Resource("memories", "exclusive") if params.repair else None
+        lock = [Resource("memories", "exclusive")] if params.repair else []
         async with open_run(self.pool, key, resource=lock, arguments=about, stop=params.stop, wait=params.wait) as run:
             if run.already_finished is not None:
                 return already_done(run)
