@@ -49,6 +49,16 @@ async def test_a_result_goes_when_its_time_is_over_and_its_run_stays_done(pool: 
         assert again.already_finished.result == {}
 
 
+@pytest.mark.parametrize("task", ["decay", "backfill-decay"])
+async def test_what_later_runs_read_goes_with_the_whole_row_alone(pool: Pool, task: str) -> None:
+    run = await make_run(pool, "finished", task=task)
+    await age(pool, run, MONTH)
+    assert await _expire(pool) == Expired()
+    assert (await row_of(pool, run))["result"] == {"kept": True}
+    await age(pool, run, QUARTER)
+    assert await _expire(pool) == Expired(runs=1)
+
+
 async def test_a_dead_letter_stays_whole_until_it_is_dismissed(pool: Pool) -> None:
     with pytest.raises(ZeroDivisionError):
         async with open_run(pool, RunKey("test-task", TENANT, "one")) as run:

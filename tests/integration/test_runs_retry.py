@@ -140,6 +140,39 @@ async def test_the_run_of_a_request_is_retried_with_the_request_that_it_had(pool
     assert (shown["status"], shown["request_uid"], shown["request"]) == ("finished", uid, request)
 
 
+async def test_a_step_of_the_daily_chain_is_retried_by_the_chain_which_leaves_alone_what_is_done(
+    pool: Pool, database_url: str
+) -> None:
+    await add_tenant(pool)
+    await add_memories(pool, 3, through=date(2026, 11, 23), content=SECRET, strength=1.0, importance=0.5)
+    assert jobctl(database_url, "decay", "--importance", "--slot", "2026-11-24T02:00Z").code == 0
+    await pool.execute(_BREAK)
+    assert jobctl(database_url, "run-maintenance", "--slot", "2026-11-24T02:00Z").code == 1
+    failed = jobctl(database_url, "runs", "list", "--task", "decay", "-o", "json").list[0]
+    assert (failed["status"], failed["command"]) == ("failed", ["run-maintenance", "--slot", "2026-11-24T02:00Z"])
+    await pool.execute("DROP TRIGGER note ON memories")
+
+    retried = jobctl(database_url, "runs", "retry", failed["id"])
+
+    assert retried.code == 0, retried.errors + retried.output
+    assert await status_of(pool, failed["id"]) == "finished"
+    assert "AlreadyDone" in retried.output
+
+
+async def test_a_run_whose_command_takes_no_slot_is_retried_by_what_it_was_asked_for(pool: Pool, database_url: str) -> None:
+    await add_tenant(pool)
+    run = await make_run(pool, "failed", "2026-10-01..2026-10-09", task="backfill-decay")
+    command = ["backfill", "decay", "--from", "2026-10-01", "--to", "2026-10-09"]
+    await pool.execute("UPDATE rae_jobs.task_runs SET command = $2 WHERE id = $1", run, command)
+
+    dry = jobctl(database_url, "runs", "retry", str(run), "--dry-run")
+    assert dry.output.strip() == f"rae-jobctl {shlex.join(command)} --tenant {TENANT}"
+    retried = jobctl(database_url, "runs", "retry", str(run))
+
+    assert retried.code == 0, retried.errors
+    assert await status_of(pool, run) == "finished"
+
+
 async def test_a_running_run_is_not_retried(pool: Pool, database_url: str) -> None:
     async with open_run(pool, RunKey("decay", TENANT, "one")) as run:
         refused = await in_thread(database_url, "runs", "retry", str(run.id))
