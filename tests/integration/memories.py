@@ -66,6 +66,12 @@ class Ended:
         body: dict[str, Any] = json.loads(self.output)
         return body
 
+    @property
+    def list(self) -> list[dict[str, Any]]:
+        """The list on standard output."""
+        body: list[dict[str, Any]] = json.loads(self.output)
+        return body
+
 
 def environment(url: str, **more: str) -> dict[str, str]:
     """The environment of a task, without what the machine's own shell may bring."""
