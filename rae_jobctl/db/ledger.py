@@ -52,12 +52,13 @@ WHERE r.state <> 'finished'
 RETURNING id, attempt, cursor, counters
 """
 
+# A plan for the tenant at hand: one made for a tenant that fills a table would read all of it for a tenant of three rows.
 # The server notices a dead pod within half a minute and drops its locks; a row that RAE itself keeps locked does not hold us up
 # for ever, and neither does it make our transaction long.
 _SESSION = """
 SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
        set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '30000', false),
-       set_config('lock_timeout', '5000', false)
+       set_config('lock_timeout', '5000', false), set_config('plan_cache_mode', 'force_custom_plan', false)
 """
 
 _BEFORE = """

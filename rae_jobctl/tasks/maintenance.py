@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.errors import ExitCode, SoftLimitReached, TaskError, TimeSliced
-from rae_jobctl.logs import get_logger
+from rae_jobctl.errors import ExitCode, SoftLimitReached, TimeSliced
+from rae_jobctl.logs import as_task_error, get_logger
 from rae_jobctl.outcome import Outcome
 
 TASK = "run-maintenance"
@@ -52,9 +52,10 @@ async def run_steps(steps: Sequence[Step], stop: StopSignal) -> Outcome:
             raise
         except TimeSliced:
             raise
-        except TaskError as error:
-            get_logger().error("step_failed", step=step.name, reason=error.reason, error=error.message)
-            outcome = Outcome(step.name, error.reason, error.message, exit_code=error.exit_code)
+        except Exception as raised:
+            failure = as_task_error(raised)
+            get_logger().error("step_failed", step=step.name, reason=failure.reason, error=failure.message)
+            outcome = Outcome(step.name, failure.reason, failure.message, exit_code=failure.exit_code)
         progressed = progressed or outcome.reason not in ("AlreadyDone", "Disabled", "Skipped")
         codes.append(outcome.exit_code)
         failures.extend({"step": step.name, **one} for one in _failures_of(outcome))

@@ -100,6 +100,7 @@ async def _prune_tenant(pool: Pool, params: PruneParams, tenant: Tenant) -> Outc
         if run.already_finished is not None:
             return already_done(run)
         await delete_due(run, params.deletion, Progress(None, "memories"), params.stop)
+        run.check_stop()
         await delete_queued_vectors(pool, tenant.id, params.stop)
         deleted = run.counters.get("deleted", 0)
         reason = "Done" if deleted else "NothingToDo"

@@ -190,6 +190,7 @@ class Walk:
         async with self.run.reading() as connection:
             rows = await connection.fetch(self.due.places, self.run.key.tenant_id, *self.due.arguments, FEW_ROWS)
         places = [row["ctid"] for row in rows]
+        self.run.done, self.run.total = 0, len(places)
         begin, size = 0, BATCH_ROWS
         while begin < len(places):
             began = time.monotonic()
@@ -199,6 +200,7 @@ class Walk:
         return bool(places), len(places) < FEW_ROWS
 
     async def _change_places(self, places: list[Place], connection: Connection) -> int:
+        self.run.done = (self.run.done or 0) + len(places)
         return await self.change(connection, places)
 
     async def _by_pages(self) -> tuple[bool, bool]:
@@ -207,7 +209,7 @@ class Walk:
             pages = await connection.fetchval(_TABLE_SIZE, self.due.table)
             if self.manner.striped:
                 self._stripes = stripes_for(await connection.fetchval(_ROOM, self.due.table))
-        size = BATCH_ROWS
+        self.run.total, size = pages, BATCH_ROWS
         while self._page < pages:
             first, end = self._page, self._page + LOOK_PAGES
             most = max(size * self._stripes, _MOST_IN_PAGE)
@@ -273,6 +275,7 @@ class Walk:
             row = await connection.fetchrow(_HOT, self.due.table)
             self._hot = row["hot"] / row["updated"] if row and row["updated"] else 1.0
         self.run.cursor = {**(self.run.cursor or {}), _PAGE: following, _FOUND: found + count}
+        self.run.done = following
         return count
 
     async def _batch(self, change: Callable[[Connection], Awaitable[int]]) -> None:

@@ -88,6 +88,30 @@ async def test_each_tenant_has_its_own_days_and_a_bad_config_fails_that_tenant_a
     assert outcome.counters["deleted"] == 2
 
 
+async def test_an_unforeseen_failure_of_one_tenant_stops_no_other_and_quotes_no_row(pool: Pool, capsys: Any) -> None:
+    await add_tenant(pool)
+    await add_tenant(pool, OTHER, "other")
+    await add_memories(pool, 1, created_at=ANCIENT, content="a secret")
+    stay = await add_memories(pool, 1, OTHER, created_at=ANCIENT)
+    await pool.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'no: %', OLD.content USING ERRCODE = 'P0042'; END $$"
+    )
+    await pool.execute(
+        "CREATE TRIGGER refuse BEFORE DELETE ON memories FOR EACH ROW "
+        f"WHEN (OLD.tenant_id = '{TENANT}') EXECUTE FUNCTION refuse()"
+    )
+
+    outcome = await run(pool)
+
+    assert outcome.exit_code is ExitCode.TRANSIENT
+    assert [one["tenant"] for one in outcome.failures] == ["demo-tenant"]
+    assert outcome.counters["deleted"] == 1
+    assert not await ids(pool) & set(stay)
+    assert "a secret" not in capsys.readouterr().err + str(outcome.as_json())
+    assert "a secret" not in str(await pool.fetch("SELECT r::text FROM rae_jobs.task_runs AS r"))
+
+
 async def test_logs_go_by_their_own_days_and_tables_that_are_not_there_are_named(pool: Pool) -> None:
     await add_tenant(pool)
     await pool.execute("CREATE TABLE cost_logs (id serial PRIMARY KEY, tenant_id varchar(255), timestamp timestamptz)")
@@ -333,3 +357,26 @@ async def test_killed_at_any_moment_each_deletion_has_its_audit(database_url: st
         assert await ids(pool) == young
         audited: list[Any] = await pool.fetchval("SELECT array_agg(i) FROM rae_jobs.deletion_audit, unnest(deleted_ids) AS i")
         assert sorted(audited) == sorted(old), "each row once"
+
+
+async def test_the_ledger_lets_go_of_its_own_old_rows(pool: Pool) -> None:
+    await add_tenant(pool)
+    await pool.execute(
+        """
+        INSERT INTO rae_jobs.task_runs
+            (task, tenant_id, slot, state, lock_key, version, result, started_at, updated_at, finished_at, expires_at)
+        VALUES ('extract-graph', $1, 'a', 'finished', 0, '0', '{"x": 1}', $2, $2, $2, $3),
+               ('extract-graph', $1, 'b', 'finished', 0, '0', '{"x": 1}', $4, $4, $4, $5)
+        """,
+        TENANT,
+        NOW - timedelta(days=92),
+        NOW - timedelta(days=62),
+        NOW - timedelta(days=31),
+        NOW - timedelta(days=1),
+    )
+
+    outcome = await run(pool)
+
+    rows = await pool.fetch("SELECT slot, result FROM rae_jobs.task_runs WHERE task = 'extract-graph'")
+    assert [(row["slot"], row["result"]) for row in rows] == [("b", None)]
+    assert outcome.counters["forgottenRuns"] == 1

@@ -147,7 +147,7 @@ async def test_a_step_of_the_daily_chain_is_retried_by_the_chain_which_leaves_al
     await add_memories(pool, 3, through=date(2026, 11, 23), content=SECRET, strength=1.0, importance=0.5)
     assert jobctl(database_url, "decay", "--importance", "--slot", "2026-11-24T02:00Z").code == 0
     await pool.execute(_BREAK)
-    assert jobctl(database_url, "run-maintenance", "--slot", "2026-11-24T02:00Z").code == 1
+    assert jobctl(database_url, "run-maintenance", "--slot", "2026-11-24T02:00Z").code == 75
     failed = jobctl(database_url, "runs", "list", "--task", "decay", "-o", "json").list[0]
     assert (failed["status"], failed["command"]) == ("failed", ["run-maintenance", "--slot", "2026-11-24T02:00Z"])
     await pool.execute("DROP TRIGGER note ON memories")

@@ -34,8 +34,8 @@ async def test_a_real_run_is_watched_in_a_pipe_by_lines_until_it_ends(pool: Pool
     assert watched.code == 0, watched.errors
     lines = watched.output.splitlines()
     assert len(lines) >= 2
-    assert f"{str(run)[:8]} decay demo-tenant running attempt 1 decayed=" in lines[0]
-    assert "finished attempt 1 decayed=4000" in lines[-1]
+    assert f"{str(run)[:8]} decay demo-tenant running attempt 1 " in lines[0]
+    assert "finished attempt 1 4000/4000 decayed=4000" in lines[-1]
     assert "Done 4000 memories decayed through 2026-11-24" in lines[-1]
 
 

@@ -104,6 +104,7 @@ async def _decay_tenant(pool: Pool, params: DecayParams, formula: Formula, tenan
         await Walk(run, formula.due, fading.change, Manner(striped=True, again=True), progress, occurrence.stop).all()
         if not params.importance:
             await delete_due(run, expired(params.at), progress, occurrence.stop)
+            run.check_stop()
             await delete_queued_vectors(pool, tenant.id, occurrence.stop)
         return await _finish(run, params, formula)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rae_jobctl.db.control import BATCH, expire_batch
 from rae_jobctl.db.ledger import Run, RunKey, open_run
 from rae_jobctl.db.locks import Resource
 from rae_jobctl.db.pool import tenant_transaction
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 TASK = "cleanup-expired-data"
 _AT = "at"
+_RESULTS, _RUNS = "expiredResults", "forgottenRuns"
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ async def _clean_tenant(pool: Pool, params: CleanupParams, tenant: Tenant, polic
         if run.already_finished is not None:
             return already_done(run)
         await _delete(run, steps, params.stop)
+        await _forget_runs(run)
+        run.check_stop()
         await delete_queued_vectors(pool, tenant.id, params.stop)
         outcome = _told(steps, run.counters, dry_run=False)
         await run.finish(reason=outcome.reason, message=outcome.message, result=outcome.result)
@@ -124,6 +128,18 @@ async def _delete(run: Run, steps: Sequence[Step], stop: StopSignal) -> None:
         if (run.cursor or {}).get(_AT) != step.name:
             run.cursor = {_AT: step.name}
         await delete_due(run, step.deletion, progress, stop)
+
+
+async def _forget_runs(run: Run) -> None:
+    """What the ledger itself keeps of the tenant goes by its own days; it is no data of RAE, so it has no audit."""
+    while True:
+        run.check_stop()
+        async with run.batch() as connection:
+            gone = await expire_batch(connection, run.key.tenant_id)
+            run.counters[_RESULTS] = run.counters.get(_RESULTS, 0) + gone.results
+            run.counters[_RUNS] = run.counters.get(_RUNS, 0) + gone.runs
+        if max(gone.results, gone.runs) < BATCH:
+            return
 
 
 async def _preview(pool: Pool, tenant: Tenant, steps: Sequence[Step]) -> Outcome:
@@ -148,4 +164,5 @@ def _told(steps: Sequence[Step], counters: Mapping[str, int], *, dry_run: bool) 
     message = f"{'would delete' if dry_run else 'deleted'} {parts}" if total else parts
     reason = ("DryRun" if dry_run else "Done") if total else "NothingToDo"
     result = {"classes": list(by_class.values())}
-    return Outcome(TASK, reason, message, {"deleted": total, **sums}, result, dry_run=dry_run)
+    ledger = {name: counters[name] for name in (_RESULTS, _RUNS) if counters.get(name)}
+    return Outcome(TASK, reason, message, {"deleted": total, **sums, **ledger}, result, dry_run=dry_run)
