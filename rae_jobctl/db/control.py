@@ -119,9 +119,10 @@ async def cancel_run(connection: Connection, run_id: UUID, wait_seconds: float) 
         TransientError: its batch under way did not end in that time.
     """
     end = time.monotonic() + wait_seconds
-    # The run's own batch holds the row.
-    await connection.execute("SELECT set_config('lock_timeout', $1, false)", str(int(max(1.0, wait_seconds) * 1000)))
-    await connection.execute(_ASK_TO_STOP, run_id)
+    async with connection.transaction():
+        # The run's own batch holds the row.
+        await connection.execute("SELECT set_config('lock_timeout', $1, true)", str(int(max(1.0, wait_seconds) * 1000)))
+        await connection.execute(_ASK_TO_STOP, run_id)
     while True:
         await connection.execute(_SETTLE, run_id, result_ttl_days())
         run = await get_run(connection, run_id)
