@@ -5,13 +5,15 @@ each row. Either way a batch is one transaction of at most about TARGET_SECONDS,
 is measured in rows, never in pages alone: after a stretch of pages without a due row there may come one that is full of them.
 
 A full page has no room for the new versions of all its rows, so that each would go elsewhere and into every index. Therefore
-an update changes a stretch of pages in stripes, every STRIPES-th row in a transaction: what the first stripe leaves dead, the
+an update changes a stretch of pages in stripes, every n-th row in a transaction: what the first stripe leaves dead, the
 second finds as free space beside its own rows (a HOT update, which no index sees), and so on. It costs the first decay a tenth
-of the index work, and the next ones hardly any: the room stays.
+of the index work, and the next ones hardly any: the room stays. A table with a fillfactor needs as few stripes as its room
+allows, each being a pass over the pages; where the room is not there (the table was not rewritten), they become more.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -36,6 +38,12 @@ _LEAST_ROWS, _MOST_ROWS = 100, 5000
 #: Line pointers of a page of 8 kB.
 _MOST_IN_PAGE = 291
 STRIPES = 10
+_MOST_STRIPES = 20
+#: Fewer new versions beside the old ones than this, and there is too little room.
+_HOT_SHARE = 0.9
+#: Far fewer, and PostgreSQL may not reclaim at all: somebody's snapshot, an autovacuum's ANALYZE for one, is older than what we
+#: left dead. That passes mostly, and costs less to wait for than a table that grows; in all at most so long.
+_HELD_SHARE, _HELD_PAUSE, _HELD_SECONDS = 0.5, 0.5, 20.0
 #: A look for due rows goes through at most so many pages (32 MB).
 LOOK_PAGES = 4096
 TARGET_SECONDS = 0.25
@@ -52,6 +60,17 @@ Change = Callable[["Connection", list[Place]], Awaitable[int]]
 
 # Goes through pages and wants nothing of them.
 _TIDY_PAGES = "SELECT count(*) FROM {table} WHERE ctid >= $1::tid AND ctid < $2::tid"
+_ROOM = """
+SELECT coalesce((SELECT option_value::integer FROM pg_options_to_table(c.reloptions) WHERE option_name = 'fillfactor'), 100)
+FROM pg_class AS c
+WHERE c.oid = to_regclass($1)
+"""
+# Rows that this transaction has updated, and those of them whose new version is beside the old one.
+_HOT = """
+SELECT pg_stat_get_xact_tuples_updated(c.oid) AS updated, pg_stat_get_xact_tuples_hot_updated(c.oid) AS hot
+FROM pg_class AS c
+WHERE c.oid = to_regclass($1)
+"""
 _TABLE_SIZE = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint"
 # Whether the tenant has more than $2 rows and more than the share $3 of the table; counted in its index no further than needed.
 _FILLS_TABLE = """
@@ -137,6 +156,9 @@ class Walk:
     progress: Progress
     stop: StopSignal
     changed: int = 0
+    _stripes: int = 1
+    _hot: float = 1.0
+    _held: float = 0.0
 
     async def all(self) -> int:
         """Change every due row of the tenant; returns the number of rows that this attempt changed.
@@ -183,10 +205,12 @@ class Walk:
         """As `_by_places`. A look may take many attempts: the cursor says how far it is and what it has found."""
         async with self.run.reading() as connection:
             pages = await connection.fetchval(_TABLE_SIZE, self.due.table)
+            if self.manner.striped:
+                self._stripes = stripes_for(await connection.fetchval(_ROOM, self.due.table))
         size = BATCH_ROWS
         while self._page < pages:
             first, end = self._page, self._page + LOOK_PAGES
-            most = max(size * (STRIPES if self.manner.striped else 1), _MOST_IN_PAGE)
+            most = max(size * self._stripes, _MOST_IN_PAGE)
             async with self.run.reading() as connection:
                 about = (*self.due.arguments, (first, 0), (end, 0), most)
                 rows = await connection.fetch(self.due.places_of_pages, self.run.key.tenant_id, *about)
@@ -214,7 +238,7 @@ class Walk:
     async def _striped(self, places: list[Place], pages: tuple[int, int], size: int, full: bool) -> int:
         """Change these rows of the pages from the first to before the second; returns the number of rows for the next batches."""
         first, end = pages
-        stripes = max(1, min(STRIPES, len(places) // _LEAST_ROWS)) if self.manner.striped else 1
+        stripes = max(1, min(self._stripes, len(places) // _LEAST_ROWS))
         for stripe in range(stripes):
             mine = places[stripe::stripes]
             following = end if stripe == stripes - 1 else first
@@ -225,7 +249,17 @@ class Walk:
             # What a smaller batch took says nothing of a full one, unless it took too long already.
             if full or seconds > TARGET_SECONDS:
                 size = paced(size, seconds)
+            await self._await_room(stripe)
+        if full and self._hot < _HOT_SHARE:
+            self._stripes = min(2 * self._stripes, _MOST_STRIPES)
         return size
+
+    async def _await_room(self, stripe: int) -> None:
+        """Give a passing snapshot time to pass. The first stripe tells nothing: full pages have no room for it either."""
+        if not stripe or self._hot >= _HELD_SHARE or self._held >= _HELD_SECONDS:
+            return
+        self._held += _HELD_PAUSE
+        await self.stop.pause(_HELD_PAUSE)
 
     async def _change_stripe(
         self, places: list[Place], tidy: tuple[int, int] | None, following: int, connection: Connection
@@ -235,6 +269,9 @@ class Walk:
             # Going through pages makes PostgreSQL reclaim what the stripe before has left dead; reading single places would not.
             await connection.execute(_TIDY_PAGES.format(table=self.due.table), (tidy[0], 0), (tidy[1], 0))
         count = await self.change(connection, places) if places else 0
+        if self.manner.striped:
+            row = await connection.fetchrow(_HOT, self.due.table)
+            self._hot = row["hot"] / row["updated"] if row and row["updated"] else 1.0
         self.run.cursor = {**(self.run.cursor or {}), _PAGE: following, _FOUND: found + count}
         return count
 
@@ -256,6 +293,11 @@ class Walk:
                 await self.stop.pause(0.1 * tries)
         self.changed += count
         self.progress.advance(count)
+
+
+def stripes_for(fillfactor: int) -> int:
+    """How many stripes find room in pages that are filled so far, in percent."""
+    return STRIPES if fillfactor >= 100 else min(math.ceil(fillfactor / (100 - fillfactor)), _MOST_STRIPES)
 
 
 def paced(rows: int, seconds: float) -> int:

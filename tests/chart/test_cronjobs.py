@@ -17,6 +17,7 @@ SCHEDULES = {
     "cleanup-expired-data": "0 3 * * *",
     "prune": "0 3 * * *",
 }
+QDRANT = {"qdrant": {"host": "rae-qdrant"}}
 
 
 def _cronjob(chart: Chart, task: str, **values: object) -> Manifest:
@@ -39,6 +40,22 @@ def test_what_runs_by_itself_is_a_subcommand_of_the_image(chart: Chart) -> None:
 
 def test_the_deprecated_prune_is_there_and_suspended(chart: Chart) -> None:
     assert _cronjob(chart, "prune")["spec"]["suspend"] is True
+
+
+def test_the_vectors_are_compared_where_there_is_a_qdrant(chart: Chart) -> None:
+    assert "rae-tasks-check-consistency" not in chart.render().names("CronJob")
+    cronjob = _cronjob(chart, "check-consistency", **QDRANT)
+    assert cronjob["spec"]["schedule"] == "0 4 * * *"
+    assert container(job_spec(cronjob))["args"] == ["check-consistency"]
+    assert "check-consistency" in {entry.name for entry in CATALOG}
+
+
+def test_the_comparison_mends_when_it_is_told_to_and_leaves_arguments_of_ones_own_alone(chart: Chart) -> None:
+    repair = {"qdrant": {"host": "rae-qdrant", "repair": True}}
+    assert container(job_spec(_cronjob(chart, "check-consistency", **repair)))["args"] == ["check-consistency", "--repair"]
+    own = ["check-consistency", "--fail-on-findings"]
+    values = {**repair, "tasks": {"check-consistency": {"args": own}}}
+    assert container(job_spec(_cronjob(chart, "check-consistency", **values)))["args"] == own
 
 
 def test_a_task_that_is_suspended_can_be_let_go_and_another_stopped(chart: Chart) -> None:

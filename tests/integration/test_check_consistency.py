@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
 from qdrant_client import models
 
+from rae_jobctl.db.grants import grant_to
 from rae_jobctl.deadline import StopSignal
+from rae_jobctl.dev.schema import rae_row_level_security_sql
 from rae_jobctl.errors import TimeSliced, TransientError
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.vectors import ghosts as ghosts_module
@@ -19,8 +24,8 @@ from rae_jobctl.tasks.vectors import missing as missing_module
 from rae_jobctl.tasks.vectors.consistency import check_consistency
 from rae_jobctl.tasks.vectors.params import ConsistencyParams
 from rae_jobctl.vectors.settings import QdrantSettings
-from tests.fake_qdrant.server import FakeQdrant, error, fake_qdrant
-from tests.integration.memories import OTHER, TENANT, Ended, add_memories, add_tenant, jobctl
+from tests.fake_qdrant.server import FakeQdrant, Reply, error, fake_qdrant
+from tests.integration.memories import OTHER, TENANT, Ended, add_memories, add_tenant, jobctl, start_jobctl
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -415,15 +420,15 @@ async def test_a_run_of_many_slices_goes_on_where_it_stopped_and_counts_each_onc
     kept, lost = await _many(pool, 40), [uuid4() for _ in range(30)]
     qdrant.add(TENANT, [*kept[:35], *lost])
     scrolled: list[object] = []
-    slices = 0
-    while True:
+    outcome = None
+    for slices in range(60):  # noqa: B007 - its last value is the number of slices
         try:
             outcome = await run(pool, qdrant, stop=_After(5))
             break
         except TimeSliced:
-            slices += 1
             scrolled = [body.get("offset") for body in qdrant.calls("/points/scroll")]
 
+    assert outcome is not None
     assert slices > 2 and len([one for one in scrolled if one is None]) < slices + 2
     counters = outcome.counters
     assert (counters["ghosts"], counters["ghostsDeleted"]) == (30, 30)
@@ -455,10 +460,10 @@ async def test_a_qdrant_that_goes_away_between_the_audit_and_the_deletion_is_mad
     qdrant.add(TENANT, lost)
     answer = qdrant.answer
 
-    def away(method: str, path: str, *about: object) -> object:
-        return error(503, "gone") if "delete" in path else answer(method, path, *about)  # type: ignore[arg-type]
+    def away(method: str, path: str, key: str, raw: bytes) -> Reply:
+        return error(503, "gone") if "delete" in path else answer(method, path, key, raw)
 
-    qdrant.answer = away  # type: ignore[method-assign,assignment]
+    qdrant.answer = away  # type: ignore[method-assign]
     with pytest.raises(TransientError):
         await run(pool, qdrant)
     assert await written(pool) == [1, 1, 3]
@@ -483,3 +488,65 @@ async def test_a_repair_waits_for_no_deletion_of_the_same_memories_and_a_report_
         assert check(database_url, qdrant).code == 0
 
         await rival.execute("SELECT pg_advisory_unlock_all()")
+
+
+async def test_a_role_that_row_level_security_binds_sees_what_the_owner_sees(
+    database_url: str, pool: Pool, qdrant: FakeQdrant
+) -> None:
+    await add_tenant(pool)
+    await add_tenant(pool, OTHER, "other")
+    kept, theirs = await old_memories(pool, 3), await old_memories(pool, 2, OTHER)
+    await old_memories(pool, 1, embedding=json.dumps(DENSE))
+    lost = uuid4()
+    qdrant.add(TENANT, [*kept, lost])
+    qdrant.add(OTHER, theirs)
+    role = f"jobs_{uuid4().hex[:8]}"
+    await pool.execute(rae_row_level_security_sql())
+    await pool.execute(f"CREATE ROLE {role} LOGIN NOBYPASSRLS PASSWORD 'of-the-test'")
+    async with pool.acquire() as owner:
+        await grant_to(owner, role, lambda line: None, 10)
+    parts = urlsplit(database_url)
+    url = f"postgresql://{role}:of-the-test@{parts.hostname}:{parts.port}{parts.path}"
+
+    ended = check(url, qdrant, "--repair")
+
+    assert ended.code == 0, ended.errors
+    counters = ended.json["counters"]
+    assert (counters["ghostsDeleted"], counters["missingMended"], counters["memoriesChecked"]) == (1, 1, 6)
+    assert qdrant.ids(OTHER) == set(map(str, theirs)) and len(qdrant.ids(TENANT)) == 4
+    await pool.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_repair_that_is_killed_before_qdrant_answers_is_taken_up_and_audited_once(
+    database_url: str, pool: Pool, qdrant: FakeQdrant
+) -> None:
+    await add_tenant(pool)
+    lost = [uuid4() for _ in range(3)]
+    qdrant.add(TENANT, lost)
+    asked, released = threading.Event(), threading.Event()
+    answer = qdrant.answer
+
+    def hanging(method: str, path: str, key: str, raw: bytes) -> Reply:
+        if "delete" not in path:
+            return answer(method, path, key, raw)
+        asked.set()
+        released.wait(60)
+        return error(503, "too late")
+
+    qdrant.answer = hanging  # type: ignore[method-assign]
+    process = start_jobctl(database_url, "check-consistency", "--repair", "--slot", "night", QDRANT_URL=qdrant.url)
+    try:
+        assert await asyncio.to_thread(asked.wait, 60)
+    finally:
+        process.kill()
+        process.communicate()
+        released.set()
+    qdrant.answer = answer  # type: ignore[method-assign]
+    assert len(qdrant.ids()) == 3
+    assert await written(pool) == [1, 1, 3]
+
+    ended = check(database_url, qdrant, "--repair", "--slot", "night", "--wait")
+
+    assert ended.json["reason"] == "Repaired", ended.errors
+    assert (ended.json["counters"]["ghosts"], ended.json["counters"]["ghostsDeleted"]) == (3, 3)
+    assert (qdrant.ids(), await written(pool)) == (set(), [1, 1, 0])

@@ -41,6 +41,9 @@
 {{- if and (eq .Values.llm.provider "openai") (not .Values.llm.existingSecret) (not .Values.llm.baseUrl) -}}
 {{- fail "llm.provider is openai, so llm.existingSecret must name the Secret with the API key, or llm.baseUrl an endpoint that wants none" -}}
 {{- end -}}
+{{- if and .Values.qdrant.existingSecret (not (include "rae-tasks.hasQdrant" .)) -}}
+{{- fail "qdrant.existingSecret is set, so qdrant.url or qdrant.host must say where Qdrant is, e.g. http://rae-qdrant:6333" -}}
+{{- end -}}
 {{- include "rae-tasks.checkSecret" . -}}
 {{- end }}
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from rae_jobctl.tasks.deletion import Audit, record_deletion
 from rae_jobctl.tasks.vectors import findings as count
 from rae_jobctl.tasks.vectors.findings import Findings
 from rae_jobctl.tasks.vectors.outbox import enqueue, work_off
@@ -39,11 +40,7 @@ WHERE tenant_id = $1
   AND id = ANY ($2)
 """
 
-_AUDIT = """
-INSERT INTO rae_jobs.deletion_audit
-    (run_id, tenant_id, data_class, reason, deleted_count, deleted_ids, table_name, deleted_keys)
-VALUES ($1, $2, 'vectors', 'orphaned', $3, $4, $5, $6)
-"""
+_WHY = Audit("vectors", "orphaned")
 
 
 @dataclass(frozen=True)
@@ -116,11 +113,9 @@ class GhostStep:
             gone = await self._without_memory(connection, ghosts)
             ids = [ghost.uuid for ghost in gone if ghost.uuid is not None]
             numbers = [ghost.id for ghost in gone if ghost.uuid is None]
-            if gone:
-                await enqueue(connection, self.tenant_id, ids)
-                table = f"qdrant:{self.qdrant.collection}"
-                keys = [str(one) for one in numbers]
-                await connection.execute(_AUDIT, run.id, self.tenant_id, len(gone), ids, table, keys or None)
+            await enqueue(connection, self.tenant_id, ids)
+            keys = [str(one) for one in numbers]
+            await record_deletion(connection, run, ids, _WHY, table=f"qdrant:{self.qdrant.collection}", keys=keys)
             self._found(gone, deleted=True)
         await work_off(self.pool, self.qdrant, self.tenant_id)
         # A number has no place in the outbox: after a crash here the next run finds the point again.

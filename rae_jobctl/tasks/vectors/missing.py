@@ -27,6 +27,9 @@ WRITE = 100
 STEP = "missing"
 _FIRST = UUID(int=0)
 
+# The best way depends on the tenant's share of the table, and one plan for all would read the whole table for a small tenant.
+_PLAN_FOR_EACH = "SELECT set_config('plan_cache_mode', 'force_custom_plan', true)"
+
 # A row of the last minutes may be waiting for its vector.
 _IDS = """
 SELECT id
@@ -84,6 +87,7 @@ class MissingStep:
         while True:
             self.session.check_stop()
             async with self.session.reading() as connection:
+                await connection.execute(_PLAN_FOR_EACH)
                 rows = await connection.fetch(_IDS, self.tenant_id, after, LOOK, self.params.grace)
             ids = [row["id"] for row in rows]
             for begin in range(0, len(ids), PAGE):
