@@ -1,125 +1,122 @@
 """Decay of a million memories, against the plainest batched UPDATE of the same arithmetic by ranges of the key.
 
 RAE's own indexes, random keys, 300 bytes of text, PostgreSQL at its default settings. The task runs as the process that a pod
-runs, with its ledger and its locks; the baseline is a loop of bare statements.
+runs, with its ledger and its locks; the baseline is a loop of bare statements. Each pass begins with VACUUM and CHECKPOINT. Then
+the same on a table whose owner has opted for a fillfactor, before and after the rewrite that it needs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
-from bench.figures import Figure, at_most, ratio_at_least
+from bench.figures import Figure, at_least, at_most, ratio_at_least
+from bench.passes import TENANT, Meter, Pass, fill, run_task
 from bench.postgres import migrated_database
+from bench.readers import Readers, some_ids
 
 ROWS = 1_000_000
 RANGES = 100
-TENANT = UUID("11111111-1111-1111-1111-111111111111")
 RATIO_GOAL = 0.8
 LONGEST_TRANSACTION_MS = 1000
 MEMORY_LIMIT_MB = 80
+FILLFACTOR = 50
+HOT_GOAL = 0.9
+#: A pass may write 1.2 times the full images of its pages, and so many bytes for each row.
+IMAGES_FACTOR, ROW_BYTES = 1.2, 120
+READERS_LATER_MS = 10
 
-_FILL = """
-INSERT INTO memories (tenant_id, content, layer, project, strength, created_at)
-SELECT $1, rpad('memory ' || n, 300, 'x'), 'episodic', 'p', 0.9, now() - n * interval '1 second'
-FROM generate_series(1, $2::int) AS n
-"""
 _PLAIN = """
 UPDATE memories
 SET strength = strength * power($1::float8, 1), decayed_through = decayed_through + 1
 WHERE id >= $2 AND id < $3 AND tenant_id = $4
 """
-# What pg_stat_activity shows of the task, asked often: its oldest transaction.
-_OLDEST = """
-SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
-FROM pg_stat_activity
-WHERE application_name = 'rae-jobctl decay' AND backend_type = 'client backend'
-"""
 
 
 def run() -> Iterator[Figure]:
-    """Yield decay.rows_per_second, decay.longest_transaction, decay.memory and decay.wal."""
+    """Yield the figures of the table as RAE makes it, then those of the opted-in fillfactor."""
     with migrated_database() as url:
-        asyncio.run(_fill(url))
-        # Turn about, and the best of each: the first pass over a fresh table pays for all others.
-        plain, task = [], []
-        for _ in range(2):
-            plain.append(asyncio.run(_plain(url)))
-            task.append(_task(url))
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        asyncio.run(fill(url, ROWS))
+        yield from _as_rae_makes_it(url)
+        yield from _with_room(url)
+
+
+def _as_rae_makes_it(url: str) -> Iterator[Figure]:
+    # Turn about, and the best of each: the first pass over a fresh table pays for all others.
+    plain, task = [], []
+    for _ in range(2):
+        plain.append(asyncio.run(_plain(url)))
+        task.append(asyncio.run(_decay(url)))
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    readers = Readers(url, asyncio.run(some_ids(url)))
+    idle = asyncio.run(_idle(readers))
+    task.append(asyncio.run(_decay(url, readers)))
     seconds = min(one.seconds for one in plain)
     longest = 1000 * max(one.longest for one in task)
     yield ratio_at_least("decay.rows_per_second", ROWS / min(one.seconds for one in task), "rows/s", ROWS / seconds, RATIO_GOAL)
     yield at_most("decay.longest_transaction", longest, "ms", 1000 * seconds / RANGES, LONGEST_TRANSACTION_MS)
     yield at_most("decay.memory", memory, "MB", MEMORY_LIMIT_MB, MEMORY_LIMIT_MB)
-    yield Figure("decay.wal", task[-1].wal, "MB", plain[-1].wal, task[-1].wal / plain[-1].wal, "", True)
+    yield at_most("decay.readers_p99", readers.p99, "ms", idle, idle + READERS_LATER_MS)
+    for number, one in enumerate(task, 1):
+        yield at_most(f"decay.wal.pass_{number}", one.wal, "MB", plain[min(number, 2) - 1].wal, _bound(one.images))
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One pass over all rows: seconds, MB of WAL, and the oldest transaction seen, in seconds."""
+def _with_room(url: str) -> Iterator[Figure]:
+    asyncio.run(_execute(url, f"ALTER TABLE memories SET (fillfactor = {FILLFACTOR})"))
+    before = asyncio.run(_decay(url))
+    asyncio.run(_execute(url, "VACUUM FULL memories", "VACUUM ANALYZE memories"))
+    after = asyncio.run(_decay(url))
+    asyncio.run(_execute(url, "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()"))
+    bare = asyncio.run(_decay(url))
+    rate = ROWS / after.seconds
+    yield Figure(
+        "decay.rewritten.rows_per_second", rate, "rows/s", ROWS / before.seconds, before.seconds / after.seconds, "", True
+    )
+    yield at_least("decay.rewritten.hot", after.hot, "of the updates", before.hot, HOT_GOAL)
+    yield at_most("decay.rewritten.wal", after.wal, "MB", before.wal, _bound(after.heap))
+    yield at_most("decay.rewritten.wal_without_images", bare.wal, "MB", after.wal, ROWS * ROW_BYTES / 1e6)
+    yield Figure("decay.rewritten.size", after.heap, "MB", before.heap, after.heap / before.heap, "", True)
 
-    seconds: float
-    wal: float
-    longest: float = 0.0
+
+def _bound(pages: float) -> float:
+    return round(IMAGES_FACTOR * pages + ROWS * ROW_BYTES / 1e6)
 
 
-async def _fill(url: str) -> None:
+async def _execute(url: str, *statements: str) -> None:
     connection = await asyncpg.connect(url)
-    await connection.execute("INSERT INTO tenants (id, name) VALUES ($1, 'bench')", TENANT)
-    await connection.execute(_FILL, TENANT, ROWS, timeout=1800)
-    await connection.execute("VACUUM ANALYZE memories", timeout=600)
+    for statement in statements:
+        await connection.execute(statement, timeout=1800)
     await connection.close()
 
 
 async def _plain(url: str) -> Pass:
     connection = await asyncpg.connect(url)
-    before = await _settled(connection)
+    meter = Meter(connection)
+    await meter.begin()
     bounds = [UUID(int=(1 << 128) * n // RANGES) for n in range(RANGES)] + [UUID(int=(1 << 128) - 1)]
     began = time.perf_counter()
     for low, high in itertools.pairwise(bounds):
         await connection.execute(_PLAIN, 0.95, low, high, TENANT)
-    done = Pass(time.perf_counter() - began, await _written(connection, before))
+    done = await meter.end(time.perf_counter() - began)
     await connection.close()
     return done
 
 
-async def _settled(connection: asyncpg.Connection[asyncpg.Record]) -> str:
-    """Every pass begins with the same debts, none. Returns the place in the WAL."""
-    await connection.execute("VACUUM memories", timeout=600)
-    await connection.execute("CHECKPOINT", timeout=600)
-    return str(await connection.fetchval("SELECT pg_current_wal_lsn()::text"))
+async def _idle(readers: Readers) -> float:
+    await readers.start()
+    await asyncio.sleep(10)
+    await readers.stop()
+    return readers.p99
 
 
-async def _written(connection: asyncpg.Connection[asyncpg.Record], since: str) -> float:
-    return float(await connection.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), $1::text::pg_lsn)::float8 / 1e6", since))
-
-
-def _task(url: str) -> Pass:
-    """One run of the task as a process, watched from outside."""
-    with asyncio.Runner() as runner:
-        connection = runner.run(asyncpg.connect(url))
-        before = runner.run(_settled(connection))
-        ahead = runner.run(connection.fetchval("SELECT max(decayed_through) + 1 FROM memories"))
-        command = [sys.executable, "-m", "rae_jobctl", "decay", "--slot", f"{ahead}T02:00+00:00"]
-        began, longest = time.perf_counter(), 0.0
-        process = subprocess.Popen(command, env={**os.environ, "DATABASE_URL": url}, stdout=subprocess.DEVNULL)
-        while process.poll() is None:
-            longest = max(longest, runner.run(connection.fetchval(_OLDEST)))
-            time.sleep(0.02)
-        seconds = time.perf_counter() - began
-        if process.returncode:
-            raise RuntimeError(f"decay ended with {process.returncode}")
-        done = Pass(seconds, runner.run(_written(connection, before)), longest)
-        runner.run(connection.close())
-        return done
+async def _decay(url: str, readers: Readers | None = None) -> Pass:
+    connection = await asyncpg.connect(url)
+    ahead = await connection.fetchval("SELECT max(decayed_through) + 1 FROM memories")
+    await connection.close()
+    return await run_task(url, "decay", "--slot", f"{ahead}T02:00+00:00", readers=readers)

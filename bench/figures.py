@@ -41,6 +41,11 @@ def at_most(name: str, value: float, unit: str, baseline: float, limit: float) -
     return Figure(name, value, unit, baseline, value / baseline, f"<= {limit:g} {unit}", value <= limit)
 
 
+def at_least(name: str, value: float, unit: str, baseline: float, least: float) -> Figure:
+    """A figure whose value must reach `least`."""
+    return Figure(name, value, unit, baseline, value / baseline if baseline else 0.0, f">= {least:g} {unit}", value >= least)
+
+
 def ratio_at_least(name: str, value: float, unit: str, baseline: float, least: float) -> Figure:
     """A figure that must be at least `least` times its baseline."""
     ratio = value / baseline

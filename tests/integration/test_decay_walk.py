@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from rae_jobctl.db.grants import grant_to
-from rae_jobctl.db.pool import connect, open_pool
+from rae_jobctl.db.pool import open_pool
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.dev.schema import rae_row_level_security_sql
 from rae_jobctl.errors import ExitCode, SoftLimitReached
 from rae_jobctl.outcome import Outcome
 from rae_jobctl.settings import DatabaseSettings
@@ -24,6 +21,7 @@ from rae_jobctl.tasks.decay.formulas import formula_of
 from rae_jobctl.tasks.decay.params import DecayParams
 from rae_jobctl.tasks.decay.task import Occurrence, decay
 from tests.integration.memories import OTHER, TENANT, add_many, add_memories, add_tenant
+from tests.integration.secured import secured
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -32,7 +30,6 @@ BEFORE, DAY = date(2026, 11, 23), date(2026, 11, 24)
 AT = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 THIRD = UUID("33333333-3333-3333-3333-333333333333")
 NOT_YET = "SELECT count(*) FROM memories WHERE decayed_through < $1"
-JOB_ROLE, PASSWORD = "rae_tasks_of_walk_test", "secret"
 
 
 async def _decay(pool: Pool, slot: str = "walk", stop: StopSignal | None = None, tenant: str | None = None) -> Outcome:
@@ -184,22 +181,6 @@ async def test_the_new_versions_of_full_pages_find_room_beside_the_old(pool: Poo
     assert await pool.fetchval("SELECT pg_relation_size('memories')") < 1.3 * before
 
 
-async def _secure(url: str, pool: Pool) -> str:
-    """Turn row-level security on as RAE's guide does, and return the URL of a role that owns nothing."""
-    async with connect(DatabaseSettings(url), "test") as owner:
-        await owner.execute(rae_row_level_security_sql())
-        await owner.execute(f"DROP ROLE IF EXISTS {JOB_ROLE}")
-        await owner.execute(f"CREATE ROLE {JOB_ROLE} LOGIN PASSWORD '{PASSWORD}'")
-        await grant_to(owner, JOB_ROLE, lambda line: None, 10)
-    parts = urlsplit(url)
-    return f"postgresql://{JOB_ROLE}:{PASSWORD}@{parts.hostname}:{parts.port}{parts.path}"
-
-
-async def _unsecure(pool: Pool) -> None:
-    await pool.execute(f"DROP OWNED BY {JOB_ROLE}")
-    await pool.execute(f"DROP ROLE {JOB_ROLE}")
-
-
 @pytest.mark.usefixtures("small_steps")
 async def test_under_row_level_security_a_role_that_owns_nothing_decays_what_the_owner_would(
     database_url: str, pool: Pool
@@ -208,13 +189,9 @@ async def test_under_row_level_security_a_role_that_owns_nothing_decays_what_the
     for tenant, count in ((TENANT, 1000), (OTHER, 40), (THIRD, 500)):
         await add_many(pool, count, BEFORE, tenant)
     await add_memories(pool, 3, OTHER, expires_at=datetime(2026, 11, 1, tzinfo=UTC))
-    url = await _secure(database_url, pool)
-    try:
-        async with open_pool(DatabaseSettings(url), "decay") as restricted:
-            assert await restricted.fetchval("SELECT count(*) FROM memories") == 0, "the policies must be in force"
-            outcome = await _decay(restricted)
-    finally:
-        await _unsecure(pool)
+    async with secured(database_url, pool) as url, open_pool(DatabaseSettings(url), "decay") as restricted:
+        assert await restricted.fetchval("SELECT count(*) FROM memories") == 0, "the policies must be in force"
+        outcome = await _decay(restricted)
     assert (outcome.exit_code, outcome.counters["tenants"]) == (ExitCode.DONE, 3)
     assert (outcome.counters["decayed"], outcome.counters["expired"]) == (1540, 3)
     assert await pool.fetchval(NOT_YET, DAY) == 0
@@ -222,14 +199,14 @@ async def test_under_row_level_security_a_role_that_owns_nothing_decays_what_the
 
 async def test_under_row_level_security_pages_and_places_are_still_read_directly(database_url: str, pool: Pool) -> None:
     await add_many(pool, 2000, BEFORE)
-    url = await _secure(database_url, pool)
-    try:
-        async with open_pool(DatabaseSettings(url), "decay") as restricted, restricted.acquire() as connection:
-            await connection.execute("SELECT set_config('app.current_tenant_id', $1, false)", str(TENANT))
-            formula = formula_of(DecayParams(AT, 0.95, 7), 0.95)
-            pages = await connection.fetch(f"EXPLAIN {formula.due.places_of_pages}", TENANT, DAY, (0, 0), (4, 0), 100)
-            places = await connection.fetch(f"EXPLAIN {formula.update}", TENANT, DAY, *formula.arguments, [(0, 1), (0, 2)])
-    finally:
-        await _unsecure(pool)
+    async with (
+        secured(database_url, pool) as url,
+        open_pool(DatabaseSettings(url), "decay") as restricted,
+        restricted.acquire() as connection,
+    ):
+        await connection.execute("SELECT set_config('app.current_tenant_id', $1, false)", str(TENANT))
+        formula = formula_of(DecayParams(AT, 0.95, 7), 0.95)
+        pages = await connection.fetch(f"EXPLAIN {formula.due.places_of_pages}", TENANT, DAY, (0, 0), (4, 0), 100)
+        places = await connection.fetch(f"EXPLAIN {formula.update}", TENANT, DAY, *formula.arguments, [(0, 1), (0, 2)])
     assert any("Tid Range Scan" in row[0] for row in pages)
     assert any("Tid Scan" in row[0] for row in places)
