@@ -29,6 +29,7 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry("generate-reflection", "generate_reflection", "Reflect on a project's recent memories.", _GRAPH),
     CommandEntry("schedule-reflections", "schedule_reflections", "Ask for reflections where there was activity.", _GRAPH),
     CommandEntry("decay", "decay", "Decay the strength of memories, once for each day.", _LIFE_CYCLE),
+    CommandEntry("erase-user", "erase_user", "Erase all of one person's data of one tenant (GDPR, Article 17).", _LIFE_CYCLE),
     CommandEntry("prune", "prune", "Deprecated: delete episodic memories older than MEMORY_RETENTION_DAYS.", _LIFE_CYCLE, True),
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
     CommandEntry("runs", "runs", "Show what has run, with results and errors.", _OPERATE),

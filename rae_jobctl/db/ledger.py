@@ -9,7 +9,7 @@ is lost, the row no longer matches, and nothing more is written (fencing).
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -227,7 +227,7 @@ async def open_run(
     pool: Pool,
     key: RunKey,
     *,
-    resource: Resource | None = None,
+    resource: Resource | Sequence[Resource] | None = None,
     arguments: Mapping[str, Any] | None = None,
     stop: StopSignal | None = None,
     wait: bool = False,
@@ -237,7 +237,7 @@ async def open_run(
     Args:
         pool: with room for two connections; the run keeps one for itself.
         key: identity.
-        resource: what the run changes, or None when it needs no exclusion.
+        resource: what the run changes, one or several, or None when it needs no exclusion.
         arguments: what the run was asked, for the record; no secret, no memory text.
         stop: asked by `Run.check_stop` and while waiting.
         wait: wait for locks rather than raise RunLocked.
@@ -270,13 +270,14 @@ async def open_run(
 async def _take(
     connection: Connection,
     key: RunKey,
-    resource: Resource | None,
+    resource: Resource | Sequence[Resource] | None,
     arguments: Mapping[str, Any],
     stop: StopSignal | None,
     wait: bool,
 ) -> Run:
     own = Lock(key.lock_name, False, f"{key.task} of tenant {key.tenant_id}, slot {key.slot}")
-    wanted = [own, *(resource_locks(resource, key.tenant_id, key.project) if resource else [])]
+    resources = [resource] if isinstance(resource, Resource) else resource or []
+    wanted = [own, *(lock for one in resources for lock in resource_locks(one, key.tenant_id, key.project))]
     for lock in wanted:
         await take(connection, lock, wait=wait, stop=stop)
     who = _identity(read_request())

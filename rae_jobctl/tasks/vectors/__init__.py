@@ -1,0 +1,1 @@
+"""Vectors in Qdrant, which follow the memories in PostgreSQL."""
