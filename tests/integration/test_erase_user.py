@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from rae_jobctl.tasks.erasure.words import Words
 from tests.integration.memories import OTHER, TENANT, Ended, add_tenant, jobctl
 
 if TYPE_CHECKING:
@@ -84,15 +85,17 @@ class World:
         tables = await self.pool.fetch(
             """
             SELECT c.oid::regclass::text AS name,
-                   EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id') AS owned
+                   CASE WHEN c.relname = 'memory_embeddings' THEN '(SELECT tenant_id FROM memories AS m WHERE m.id = memory_id)'
+                        ELSE (SELECT attname FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id')
+                   END AS owner
             FROM pg_class AS c
             WHERE c.relkind = 'r' AND c.relnamespace::regnamespace::text IN ('public', 'rae_jobs')
             """
         )
         found = {}
         for table in tables:
-            if tenant is None or table["owned"]:
-                where = "WHERE tenant_id::text = $1" if tenant else "WHERE $1::text IS NULL"
+            if tenant is None or table["owner"]:
+                where = f"WHERE {table['owner']}::text = $1" if tenant else "WHERE $1::text IS NULL"
                 sql = f"SELECT t::text AS row FROM {table['name']} AS t {where} ORDER BY 1"
                 found[table["name"]] = [row["row"] for row in await self.pool.fetch(sql, str(tenant) if tenant else None)]
         return found
@@ -126,7 +129,8 @@ async def _person(world: World, tenant: UUID) -> list[UUID]:
     ]
     other = await world.memory(tenant, "Tea is grown in Assam.")
     for memory in (*memories, other):
-        await world.insert("memory_embeddings", memory_id=memory, model_name="m", embedding="[1,2,3]")
+        about = {"memory_id": memory, "model_name": "m", "metadata": {"asked by": "alice"}}
+        await world.insert("memory_embeddings", embedding="[1,2,3]", **about)
         feedback = {"id": uuid4(), "query": "what of tea", "memory_id": memory, "score": 1.0}
         await world.insert("memory_feedback", tenant_id=tenant, **feedback)
     await world.insert("memory_feedback", id=uuid4(), tenant_id=tenant, query="where is alice?", memory_id=other, score=1.0)
@@ -229,13 +233,10 @@ async def test_the_person_is_nowhere_and_everybody_else_is_as_before(world: Worl
     assert await world.dump(OTHER) == elsewhere
     for name in NEIGHBOURS:
         assert _rows(after, name) == _rows(before, name)
-    from rae_jobctl.tasks.erasure.words import Words
-
     words = Words((PERSON, ADDRESS))
     whole = await world.dump()
-    left = [
-        row for table, rows in whole.items() for row in rows if str(OTHER) not in row and words.found(row.replace("\\n", " "))
-    ]
+    theirs = {row for rows in elsewhere.values() for row in rows}
+    left = [row for rows in whole.values() for row in rows if row not in theirs and words.found(row.replace("\\n", " "))]
     assert left == []
     for hers in ("lives in Rome", "192.0.2.77", "Firefox of hers", "chess", "sleeps late", *map(str, world.memories[TENANT][:4])):
         assert not [t for t, rows in after.items() for row in rows if hers in row and t != "rae_jobs.deletion_audit"], hers
@@ -389,3 +390,50 @@ async def test_every_text_of_our_own_tables_is_covered_or_known_to_name_nobody(p
         if table.rule in JOBS_RULES:
             assert table.rule is not None
             assert {column.name for column in table.searched} == set(table.rule.covered)
+
+
+async def test_a_tenant_s_own_row_is_reported_for_somebody_to_change(world: World) -> None:
+    await world.pool.execute("UPDATE tenants SET contact_email = 'Ann@x.org'")
+    ended = world.erase("--yes")
+    assert (ended.code, ended.json["result"]["notCovered"]) == (65, {"tenants": 1})
+
+
+async def test_a_node_is_the_person_under_the_graph_s_spelling_too(world: World) -> None:
+    mine, other = await world.node(TENANT, "zoe x"), await world.node(TENANT, "zoe x y")
+    assert world.erase("--yes", identifiers="Zoe_X").code == 0
+    left = await world.pool.fetch("SELECT id FROM knowledge_graph_nodes WHERE id = ANY ($1)", [mine, other])
+    assert [row["id"] for row in left] == [other]
+
+
+async def test_an_identifier_that_is_a_uuid_is_found_in_text_json_and_user_columns(world: World) -> None:
+    person = uuid4()
+    await world.pool.execute("CREATE TABLE audit_logs (id int PRIMARY KEY, tenant_id uuid, user_id uuid NOT NULL, details jsonb)")
+    await world.insert("audit_logs", id=1, tenant_id=TENANT, user_id=person, details={"a": 1})
+    await world.insert("audit_logs", id=2, tenant_id=TENANT, user_id=uuid4(), details={"of": [str(person)]})
+    memory = await world.memory(TENANT, "something", metadata={"user": str(person)})
+    ended = world.erase("--yes", identifiers=str(person).upper())
+    assert ended.code == 0, ended.json
+    rows = await world.pool.fetch("SELECT id, user_id::text, details FROM audit_logs ORDER BY id")
+    assert (rows[0]["user_id"], rows[0]["details"]) == (str(UUID(int=0)), None)
+    assert rows[1]["details"] == {"of": ["[erased]"]}
+    assert not await world.pool.fetchval("SELECT count(*) FROM memories WHERE id = $1", memory)
+
+
+async def test_tables_of_another_installation_have_other_columns(world: World) -> None:
+    await world.pool.execute(
+        """
+        ALTER TABLE memories ADD COLUMN source_owner varchar(255), ADD COLUMN trust_level text;
+        ALTER TABLE memories DROP COLUMN human_label;
+        ALTER TABLE knowledge_graph_edges RENAME COLUMN project TO project_id;
+        CREATE TABLE semantic_nodes (id serial PRIMARY KEY, tenant_id varchar(255), source_owner text, text text);
+        DROP TABLE reflection_usage_log; DROP TABLE access_logs;
+        """
+    )
+    memory = await world.memory(TENANT, "anything", source_owner="alice")
+    await world.insert("semantic_nodes", tenant_id=str(TENANT), source_owner="alice", text="x")
+    await world.insert("semantic_nodes", tenant_id=str(OTHER), source_owner="alice", text="x")
+    ended = world.erase("--yes")
+    assert ended.code == 0, ended.json
+    assert {"access_logs", "reflection_usage_log"} <= set(ended.json["result"]["missingTables"])
+    assert not await world.pool.fetchval("SELECT count(*) FROM memories WHERE id = $1", memory)
+    assert [row["tenant_id"] for row in await world.pool.fetch("SELECT tenant_id FROM semantic_nodes")] == [str(OTHER)]

@@ -48,6 +48,9 @@ WHERE c.relkind = 'r'
 ORDER BY n.nspname, c.relname
 """
 
+_BY_MEMORY = "memory_id"
+#: Tables without a column tenant_id whose rows are a tenant's all the same.
+_OWNERS = {"tenants": "id", "memory_embeddings": _BY_MEMORY}
 _TEXT = frozenset({"text", "character varying", "character", "name", "citext"})
 _KINDS = {"text[]": "texts", "character varying[]": "texts", "jsonb": "json", "json": "json", "uuid": "uuid", "uuid[]": "uuids"}
 
@@ -89,7 +92,7 @@ class Table:
         name: of the table, or of the partitioned table that it is part of.
         relation: schema and name, quoted.
         rule: None for a table that the map does not have.
-        tenant: the column of the tenant.
+        tenant: the column that says whose a row is: the tenant's, or the memory's where a row belongs to a memory.
         visible: whether our role may see its rows.
     """
 
@@ -99,6 +102,13 @@ class Table:
     tenant: Column
     columns: tuple[Column, ...]
     visible: bool = True
+
+    def owned(self, number: int) -> str:
+        """SQL: whether a row is that of the tenant in parameter `number`."""
+        if self.tenant.name == _BY_MEMORY:
+            # A sub-select per row, for a join might be planned over all memories.
+            return f"(SELECT m.tenant_id FROM memories AS m WHERE m.id = {self.tenant.quoted}) = ${number}"  # noqa: S608 - a quoted name
+        return f"{self.tenant.quoted} = ${number}"
 
     def column(self, name: str) -> Column | None:
         """The column of this name, if the table has it."""
@@ -170,7 +180,8 @@ def _relation(row: dict[str, str]) -> str:
 
 def _table(row: dict[str, object]) -> Table | None:
     columns = tuple(map(_column, row["columns"] or ()))  # type: ignore[call-overload]
-    tenant = next((column for column in columns if column.name == "tenant_id"), None)
+    wanted = _OWNERS.get(str(row["name"]), "tenant_id") if row["schema"] != JOBS_SCHEMA else "tenant_id"
+    tenant = next((column for column in columns if column.name == wanted), None)
     if tenant is None:
         return None
     rules = JOBS_RULES if row["schema"] == JOBS_SCHEMA else RAE_RULES

@@ -110,7 +110,7 @@ class Judge:
         return _DELETE
 
     def _scrub(self, row: Mapping[str, Any], named: bool) -> Decision:
-        return Decision(values=self.scrubbed(row))
+        return _DELETE if str(row.get("memory_id")) in self.erased else Decision(values=self.scrubbed(row))
 
     def _anonymise(self, row: Mapping[str, Any], named: bool) -> Decision:
         assert self.table.rule is not None

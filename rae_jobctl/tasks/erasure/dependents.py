@@ -96,14 +96,9 @@ WHERE NOT EXISTS (
 """
 
 
-async def followers(
-    connection: Connection, catalogue: Catalogue, tenant_id: UUID, gone: Mapping[str, Collection[UUID]]
-) -> dict[str, int]:
+async def followers(connection: Connection, tenant_id: UUID, gone: Mapping[str, Collection[UUID]]) -> dict[str, int]:
     """How many rows would go with rows that would be deleted, by table; `gone` has those by table."""
     counts: dict[str, int] = {}
-    if catalogue.memory_embeddings:
-        sql = f"SELECT count(*) FROM {catalogue.memory_embeddings} WHERE memory_id = ANY ($1)"
-        counts["memory_embeddings"] = await connection.fetchval(sql, list(gone.get("memories", ())))
     reflections = gone.get("reflections", ())
     if reflections:
         below = await connection.fetch(_CHILDREN, tenant_id, list(reflections))

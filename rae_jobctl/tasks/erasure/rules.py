@@ -16,7 +16,7 @@ class Action(StrEnum):
     - DELETE: it goes.
     - MEMORY, REFLECTION, NODE, EDGE: it goes, or what rests on erased memories is taken out of it; what depends on it follows.
     - ANONYMISE: it stays, for others rely on the log, without the person.
-    - SCRUB: it stays, with the identifiers replaced and what quotes erased memories taken out.
+    - SCRUB: it stays, with the identifiers replaced and what quotes erased memories taken out, unless it is about such a memory.
     - REPORT: a person must decide; nothing is changed.
     """
 
@@ -86,7 +86,9 @@ RAE_RULES: tuple[Rule, ...] = (
     _log("deletion_audit_log"),
     _log("token_savings_log", skip=("model", "savings_type")),
     Rule("metrics_timeseries", Action.SCRUB, "metrics", skip=("metric_name", "metric_type", "aggregation_period")),
+    Rule("memory_embeddings", Action.SCRUB, "embeddings", skip=("model_name",), linked=True),
     Rule("budgets", Action.REPORT, "budgets"),
+    Rule("tenants", Action.REPORT, "tenants", skip=("tier", "status")),
 )
 
 #: What this project keeps. A column of text here must be in `covered` or in `skip`: a test goes through the catalogue.
@@ -102,7 +104,7 @@ JOBS_RULES: tuple[Rule, ...] = (
         linked=True,
         covered=("project", "arguments", "message", "result", "traceback", "request_name", "command", "request"),
     ),
-    Rule("extraction_state", Action.SCRUB, "extraction", covered=("project", "last_error")),
+    Rule("extraction_state", Action.SCRUB, "extraction", linked=True, covered=("project", "last_error")),
     Rule("llm_usage", Action.SCRUB, "usage", skip=("task", "provider", "model", "state", "error_class"), covered=("project",)),
     Rule("llm_budget_periods", Action.SCRUB, "usage", skip=("period",), covered=("project",)),
     Rule("reflection_claims", Action.SCRUB, "reflections", skip=("input_hash",), covered=("project",)),

@@ -107,7 +107,7 @@ class Search:
         ways = [self._named]
         if self._links and self.erased:
             ways += [_link(column, 4 if self._node else 3) for column in self._links]
-        return f"tenant_id = $1 AND ({' OR '.join(ways)})"
+        return f"{self.table.owned(1)} AND ({' OR '.join(ways)})"
 
     @property
     def _named(self) -> str:
@@ -161,11 +161,11 @@ def _link(column: Column, number: int) -> str:
 
 def delete_rows(table: Table) -> str:
     """Deletes the rows at places ($1) of a tenant ($2)."""
-    return f"DELETE FROM ONLY {table.relation} WHERE ctid = ANY ($1::tid[]) AND tenant_id = $2"
+    return f"DELETE FROM ONLY {table.relation} WHERE ctid = ANY ($1::tid[]) AND {table.owned(2)}"
 
 
 def update_row(table: Table, names: Sequence[str]) -> str:
     """Sets columns ($3 and on) of the row at a place ($1) of a tenant ($2)."""
     columns = [column for name in names if (column := table.column(name)) is not None]
     sets = ", ".join(f"{column.quoted} = ${number}::{column.type}" for number, column in enumerate(columns, 3))
-    return f"UPDATE ONLY {table.relation} SET {sets} WHERE ctid = $1::tid AND tenant_id = $2"
+    return f"UPDATE ONLY {table.relation} SET {sets} WHERE ctid = $1::tid AND {table.owned(2)}"

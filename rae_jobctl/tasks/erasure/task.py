@@ -238,7 +238,7 @@ async def _previewed(session: _ReadOnly, job: _Job) -> dict[str, dict[str, int]]
             mine = tables.setdefault(table.name, {})
             mine[kind] = mine.get(kind, 0) + count
     async with session.reading() as connection:
-        for name, count in (await followers(connection, job.catalogue, job.tenant.id, gone)).items():
+        for name, count in (await followers(connection, job.tenant.id, gone)).items():
             mine = tables.setdefault(name, {})
             mine["deleted"] = mine.get("deleted", 0) + count
     return tables
