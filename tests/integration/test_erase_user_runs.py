@@ -102,10 +102,13 @@ async def test_a_run_on_the_memories_or_the_graph_excludes_it(world: World, kind
 
 async def test_a_text_that_comes_back_is_reported_as_left(world: World) -> None:
     await world.pool.execute(_AGAIN.format(tenant=TENANT))
-    ended = await asyncio.to_thread(jobctl, world.url, *_COMMAND, **_ENV)
+    ended = await asyncio.to_thread(jobctl, world.url, *_COMMAND, "--slot", "ticket", **_ENV)
     assert (ended.code, ended.json["result"]["remaining"]) == (65, {"idea_field_edges": 1})
     status = await world.pool.fetchval("SELECT state FROM rae_jobs.task_runs WHERE task = 'erase-user'")
     assert status == "failed"
+    await world.pool.execute("DROP TRIGGER again ON idea_field_edges")
+    again = await asyncio.to_thread(jobctl, world.url, *_COMMAND, "--slot", "ticket", **_ENV)
+    assert (again.code, again.json["result"]["remaining"]) == (0, {})
 
 
 @pytest.fixture

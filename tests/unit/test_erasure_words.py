@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 
 import pytest
@@ -104,3 +106,11 @@ def test_the_hash_is_of_the_tenant_the_key_and_the_normal_form() -> None:
     assert mine == label(TENANT, "ALICE", _KEY)
     assert len({mine, label(OTHER, "Alice", _KEY), label(TENANT, "Alice", _KEY + b"x"), label(TENANT, "Bob", _KEY)}) == 4
     assert "alice" not in repr(subject_of(TENANT, ["Alice"], _KEY)).lower()
+
+
+@pytest.mark.parametrize("identifier", ["alice", "Alice\tSmith", 'the "a"', "o\\b ab", "éa b"])
+def test_what_is_named_in_json_passes_the_glance_at_its_text(identifier: str) -> None:
+    words = Words((identifier,))
+    written = json.dumps([f"x\n{identifier}\ty", {identifier.replace(" ", "\n"): 1}], ensure_ascii=False)
+    assert re.search(words.hint, written)
+    assert not words.hint or not re.search(words.hint, '["bob"]')

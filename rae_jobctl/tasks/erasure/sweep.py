@@ -130,21 +130,16 @@ class Erasing(Sweep):
 
     run: Run = field(kw_only=True)
 
-    async def erase(self, table: Table, first_page: int, cursor: dict[str, Any]) -> None:
-        """Erase the person from a table.
-
-        Args:
-            first_page: where to begin.
-            cursor: of the run, without the page.
-        """
+    async def erase(self, table: Table, first_page: int) -> None:
+        """Erase the person from a table, from a page on; the run's cursor says where it is."""
         remembered = time.monotonic()
-        self.run.cursor = {**cursor, "page": first_page}
+        self.run.cursor = {"table": table.relation, "page": first_page}
         async for end, found in self.places(table, first_page):
             for batch in batches(found, _batch_size(table)):
                 self.run.check_stop()
                 await self._batch(table, batch)
             # Stored with the next batch, whichever that is.
-            self.run.cursor = {**cursor, "page": end}
+            self.run.cursor = {"table": table.relation, "page": end}
             if time.monotonic() - remembered > _REMEMBER_SECONDS:
                 async with self.run.batch():
                     pass

@@ -130,24 +130,22 @@ async def _erase(pool: Pool, job: _Job) -> Outcome:
 
 async def _rounds(run: Run, job: _Job) -> dict[str, int]:
     """Erase until nothing is found; returns what is left, by table."""
-    remaining: dict[str, int] = {}
-    cursor = run.cursor or {}
-    for number in range(int(cursor.get("round", 1)), MAX_ROUNDS + 1):
-        await _round(run, job, number, cursor)
-        cursor = {}
-        remaining = await _count(run, job, changing=True)
-        if not any(remaining.values()):
-            break
-    return remaining
+    await _round(run, job, run.cursor or {})
+    for _ in range(MAX_ROUNDS - 1):
+        if not await _count(run, job, changing=True):
+            return {}
+        await _round(run, job, {})
+    return await _count(run, job, changing=True)
 
 
-async def _round(run: Run, job: _Job, number: int, cursor: Mapping[str, Any]) -> None:
+async def _round(run: Run, job: _Job, cursor: Mapping[str, Any]) -> None:
+    """One pass over all tables, from where the attempt before stopped."""
     sweep = Erasing(run, job.subject, job.catalogue, job.erased, run=run)
     tables = [table for table in job.catalogue.tables if table.changes and table.visible]
     begin = next((n for n, table in enumerate(tables) if table.relation == cursor.get("table")), 0)
-    for place, table in enumerate(tables[begin:]):
-        page = int(cursor.get("page", 0)) if place == 0 and table.relation == cursor.get("table") else 0
-        await sweep.erase(table, page, {"round": number, "table": table.relation})
+    for table in tables[begin:]:
+        page = int(cursor.get("page", 0)) if table.relation == cursor.get("table") else 0
+        await sweep.erase(table, page)
 
 
 async def _count(session: Any, job: _Job, *, changing: bool) -> dict[str, int]:

@@ -106,6 +106,10 @@ def _alternatives(identifiers: Sequence[str]) -> str:
     return "(?:" + "|".join(_body(identifier) for identifier in identifiers) + ")"
 
 
+def _plain_words(identifier: str) -> list[str]:
+    return [word for word in normal_form(identifier).split(" ") if not set(word) & {'"', "\\"}]
+
+
 def postgres_pattern(identifiers: Sequence[str]) -> str:
     """The regular expression for PostgreSQL's `~` that is true of a text in NFC which names one of them."""
     return _BEFORE + _alternatives(identifiers) + _AFTER
@@ -125,6 +129,15 @@ class Words:
     def pattern(self) -> str:
         """For PostgreSQL's `~`."""
         return postgres_pattern(self.identifiers)
+
+    @cached_property
+    def hint(self) -> str:
+        """For PostgreSQL's `~`: a JSON document, written as text, that does not match it names nobody in its texts.
+
+        The longest word of each identifier, without its neighbours; empty, which matches all, where JSON may write it otherwise.
+        """
+        plain = [max(_plain_words(identifier), key=len, default="") for identifier in self.identifiers]
+        return _alternatives(plain) if all(plain) else ""
 
     @property
     def ascii(self) -> bool:
