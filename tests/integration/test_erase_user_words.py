@@ -89,9 +89,10 @@ def test_postgresql_python_and_the_definition_agree(matches: Any, case: tuple[st
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=_texts())
+@example(case=("00[", ["00[00["]))
 def test_nothing_is_named_after_the_replacement(matches: Any, case: tuple[str, list[str]]) -> None:
     identifier, texts = case
-    if len(identifier) < 3 or normal_form(identifier) in "[erased]":
+    if len(identifier) < 3 or Words((identifier,)).found("[erased]"):
         return
     words = Words((identifier,))
     assert not any(matches(words, [words.replaced(text) for text in texts]))

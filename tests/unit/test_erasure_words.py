@@ -75,7 +75,7 @@ def test_each_of_several_identifiers_is_replaced() -> None:
     assert Words(("alice", "ann@x.org")).replaced("Alice <ann@x.org>, malice") == "[erased] <[erased]>, malice"
 
 
-@pytest.mark.parametrize("given", ["ab", "  a ", "x" * 321, "al\x00ice", "...", "---@", "default", "API"])
+@pytest.mark.parametrize("given", ["ab", "  a ", "x" * 321, "al\x00ice", "...", "---@", "default", "API", "[erased]"])
 def test_an_identifier_that_stands_for_nobody_is_refused_without_being_repeated(given: str) -> None:
     with pytest.raises(BadDataError) as refused:
         checked_identifiers([given])

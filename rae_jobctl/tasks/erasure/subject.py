@@ -13,7 +13,7 @@ from uuid import UUID
 from rae_jobctl.errors import BadDataError, ConfigError, UsageError
 from rae_jobctl.llm.text import entity_name
 from rae_jobctl.settings import Environment, text
-from rae_jobctl.tasks.erasure.words import Words, normal_form
+from rae_jobctl.tasks.erasure.words import ERASED, Words, normal_form
 
 KEY_VARIABLE = "RAE_ERASURE_KEY"
 IDENTIFIER_VARIABLE = "RAE_ERASE_IDENTIFIER"
@@ -90,7 +90,7 @@ def _check(identifier: str, name: str) -> None:
         raise BadDataError(f"{name} holds a control character or one that is none", hint="one identifier a line, in UTF-8")
     if sum(c.isalnum() for c in identifier) < MIN_LENGTH - 1:
         raise BadDataError(f"{name} has too few letters and digits to stand for one person")
-    if normal_form(identifier) in _NOBODY:
+    if normal_form(identifier) in _NOBODY or Words((identifier,)).found(ERASED):
         raise BadDataError(
             f"{name} is a word that RAE writes where no person is meant", hint="it would match nearly every row of the tenant"
         )

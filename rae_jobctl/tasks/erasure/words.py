@@ -37,6 +37,7 @@ _BEFORE = f"(?:^|[{_OUTSIDE}]|(?:^|[{_OUTSIDE}{_JOINERS}])[{_JOINERS}])"
 _AFTER = f"(?:$|[{_OUTSIDE}]|[{_JOINERS}](?:$|[{_OUTSIDE}{_JOINERS}]))"
 #: Beyond this, a run of letters that overlapping expansions cover ("ssssss...") is cut, and only expansions within a piece count.
 _MOST_OVERLAP = 12
+_MOST_REPLACEMENTS = 20
 _FOLDS_END = 0x1E944
 
 
@@ -157,7 +158,14 @@ class Words:
     def replaced(self, text: str) -> str:
         """The text with ERASED for each identifier; the very same text when it names nobody."""
         normal = unicodedata.normalize("NFC", text)
-        return self._expression.sub(ERASED, normal) if self._expression.search(normal) else text
+        if not self._expression.search(normal):
+            return text
+        # What is put in may end a longer word: "00[00[" names "00[" once, and again after the replacement.
+        for _ in range(_MOST_REPLACEMENTS):
+            normal = self._expression.sub(ERASED, normal)
+            if not self._expression.search(normal):
+                return normal
+        return ERASED
 
     def found_within(self, value: Any) -> bool:
         """Whether any text of a JSON value names the person, keys and numbers included."""
