@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from rae_jobctl.tasks.erasure.words import Words
-from tests.integration.memories import OTHER, TENANT, Ended, add_tenant, jobctl
+from tests.integration.memories import OTHER, TENANT, Ended, add_tenant, environment, jobctl
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -203,9 +208,9 @@ async def _logs(world: World, tenant: UUID, memories: list[UUID]) -> None:
         "request": {"name": "of-1", "spec": {"project": "alice"}},
         "request_name": "alice",
     }
-    await world.insert(
-        "rae_jobs.task_runs", task="extract-graph", tenant_id=tenant, slot="s", lock_key=1, version="1", state="finished", **run
-    )
+    for project in ("alice", "Alice", "p"):
+        base = {"task": "extract-graph", "lock_key": 1, "version": "1", "state": "finished", "project": project}
+        await world.insert("rae_jobs.task_runs", tenant_id=tenant, slot="for alice", **base, **run)
 
 
 async def _neighbour(world: World, tenant: UUID, name: str) -> None:
@@ -352,6 +357,7 @@ async def test_vectors_are_queued_where_qdrant_is(world: World) -> None:
         (("--yes",), {"RAE_ERASE_IDENTIFIER": ""}, 64),
         (("--yes",), {"RAE_ERASE_IDENTIFIER": "al"}, 65),
         (("--yes", "--identifier-file", "/nowhere"), {}, 64),
+        (("--yes", "--slot", "of-alice alice"), {}, 64),
         (("--yes",), {"REDIS_URL": "redis://127.0.0.1:1/0"}, 75),
     ],
 )
@@ -363,6 +369,38 @@ async def test_what_is_wrong_is_said_with_its_exit_code(
     assert ended.code == code
     assert "error: " in ended.errors
     assert PERSON not in ended.output + ended.errors
+    assert await world.pool.fetchval("SELECT count(*) FROM memories WHERE tenant_id = $1", TENANT) > 7 or code == 75
+
+
+def test_at_a_terminal_it_asks_first(world: World) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "rae_jobctl", "erase-user", "--tenant", str(TENANT)]
+    env = environment(world.url, RAE_ERASURE_KEY=KEY, RAE_ERASE_IDENTIFIER=PERSON)
+    os.write(ours, b"n\n")
+    ended = subprocess.run(command, env=env, stdin=theirs, capture_output=True, text=True, timeout=60)
+    for end in (ours, theirs):
+        os.close(end)
+    assert ended.returncode == 64
+    assert "no way back" in ended.stderr
+    assert "nothing was erased" in ended.stderr
+
+
+def test_identifiers_come_from_a_file_or_standard_input(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "person"
+    file.write_text("\ufeffalice\n\nann@x.org\n")
+    command = [sys.executable, "-m", "rae_jobctl", "erase-user", "--tenant", str(TENANT), "--dry-run", "-o", "json"]
+    env = environment(world.url, RAE_ERASURE_KEY=KEY, REDIS_URL="")
+    by_file = subprocess.run([*command, "--identifier-file", str(file)], env=env, capture_output=True, text=True, timeout=60)
+    with file.open() as lines:
+        piped = subprocess.run(
+            [*command, "--identifier-file", "-"], env=env, stdin=lines, capture_output=True, text=True, timeout=60
+        )
+    by_option = subprocess.run(
+        [*command, "--identifier", "Alice", "--identifier", "ANN@x.org"], env=env, capture_output=True, text=True, timeout=60
+    )
+    results = [json.loads(one.stdout)["result"] for one in (by_file, piped, by_option)]
+    assert results[0] == results[1] == results[2]
+    assert len(results[0]["subject"]) == 2
 
 
 async def test_every_text_of_our_own_tables_is_covered_or_known_to_name_nobody(pool: Pool) -> None:

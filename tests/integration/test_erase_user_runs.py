@@ -53,13 +53,15 @@ async def _left(pool: Pool) -> int:
     return int(await pool.fetchval("SELECT count(*) FROM memories WHERE tenant_id = $1 AND content LIKE 'alice says%'", TENANT))
 
 
-async def test_a_killed_erasure_completes_when_run_again(world: World) -> None:
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)])
+async def test_an_erasure_that_is_ended_completes_when_run_again(world: World, end: signal.Signals, code: int) -> None:
     await world.pool.execute(_MANY, TENANT, 40_000)
     process = start_jobctl(world.url, *_COMMAND, "--slot", "ticket", **_ENV)
     while await _left(world.pool) == 10_000 and process.poll() is None:
         pass
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(end)
     process.communicate(timeout=60)
+    assert process.returncode == code
     left = await _left(world.pool)
     assert 0 < left < 10_000, "the test must kill it in the middle"
     again = await asyncio.to_thread(jobctl, world.url, *_COMMAND, "--slot", "ticket", "--wait", **_ENV)

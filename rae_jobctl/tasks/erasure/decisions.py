@@ -91,8 +91,11 @@ class Judge:
                 continue
             value = self._value(column, row[column.name])
             if value != row[column.name]:
-                found[column.name] = value
+                found[column.name] = f"{value} {row['id']}" if self._unique(column) else value
         return found
+
+    def _unique(self, column: Column) -> bool:
+        return self.table.rule is not None and column.name in self.table.rule.unique
 
     def _value(self, column: Column, value: Any) -> Any:
         if column.kind == "text":

@@ -42,6 +42,7 @@ class Rule:
         linked: a row may rest on an erased memory or reflection, by id, without naming the person.
         person: ANONYMISE: columns that say whom the row is about; one that names the person becomes "erased".
         private: ANONYMISE: columns that are emptied when one of `person` names the person.
+        unique: SCRUB: columns of a unique key; the row's id makes a replaced value unique again.
         covered: of rae_jobs: the columns that are searched; the others of text are in `skip`.
     """
 
@@ -52,6 +53,7 @@ class Rule:
     linked: bool = False
     person: tuple[str, ...] = ()
     private: tuple[str, ...] = ()
+    unique: tuple[str, ...] = ()
     covered: tuple[str, ...] = ()
 
 
@@ -97,16 +99,17 @@ JOBS_RULES: tuple[Rule, ...] = (
         "task_runs",
         Action.SCRUB,
         "runs",
-        skip=(
-            *("task", "slot", "state", "reason", "error_class", "pod", "job", "request_kind", "request_uid", "version"),
-            *("cursor", "counters"),
-        ),
+        skip=("task", "state", "reason", "error_class", "request_kind", "request_uid", "version", "cursor", "counters"),
         linked=True,
-        covered=("project", "arguments", "message", "result", "traceback", "request_name", "command", "request"),
+        unique=("project", "slot"),
+        covered=(
+            *("project", "slot", "arguments", "message", "result", "traceback", "command"),
+            *("request", "request_name", "pod", "job"),
+        ),
     ),
     Rule("extraction_state", Action.SCRUB, "extraction", linked=True, covered=("project", "last_error")),
     Rule("llm_usage", Action.SCRUB, "usage", skip=("task", "provider", "model", "state", "error_class"), covered=("project",)),
-    Rule("llm_budget_periods", Action.SCRUB, "usage", skip=("period",), covered=("project",)),
+    Rule("llm_budget_periods", Action.DELETE, "usage", skip=("period",), covered=("project",)),
     Rule("reflection_claims", Action.SCRUB, "reflections", skip=("input_hash",), covered=("project",)),
     Rule(
         "deletion_audit",

@@ -15,7 +15,7 @@ from rae_jobctl.db.pool import tenant_transaction
 from rae_jobctl.db.schema import require_schema
 from rae_jobctl.db.tenants import Tenant, resolve_tenant
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.errors import BadDataError, ExitCode, SoftLimitReached
+from rae_jobctl.errors import BadDataError, ExitCode, SoftLimitReached, UsageError
 from rae_jobctl.logs import get_logger
 from rae_jobctl.outcome import Outcome
 from rae_jobctl.settings import text
@@ -26,6 +26,7 @@ from rae_jobctl.tasks.erasure.dependents import followers
 from rae_jobctl.tasks.erasure.elsewhere import Requests, forget_cached, forget_requests
 from rae_jobctl.tasks.erasure.subject import Subject, subject_of
 from rae_jobctl.tasks.erasure.sweep import Erased, Erasing, Sweep
+from rae_jobctl.tasks.erasure.words import Words
 from rae_jobctl.tasks.repeated import already_done
 
 if TYPE_CHECKING:
@@ -88,10 +89,13 @@ async def erase_user(pool: Pool, params: ErasureParams, *, dry_run: bool) -> Out
         Counters deleted, rewritten, anonymised; `result` by table. Exit code 65 when something is left or could not be seen.
 
     Raises:
+        UsageError: the slot names the person.
         BadDataError: no such tenant.
         TimeSliced, SoftLimitReached: asked to stop.
         TransientError, ConfigError: of the database, Redis or Kubernetes.
     """
+    if Words(params.identifiers).found(params.slot.key):
+        raise UsageError("--slot names the person, and a slot is kept", hint="use the number of the ticket")
     async with pool.acquire() as connection:
         await require_schema(connection)
         tenant = await resolve_tenant(connection, params.tenant)
