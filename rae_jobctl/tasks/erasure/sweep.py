@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
+from rae_jobctl.progress import Progress
 from rae_jobctl.tasks.erasure.audit import key_of, record
 from rae_jobctl.tasks.erasure.catalogue import Catalogue, Table
 from rae_jobctl.tasks.erasure.decisions import Decision, Judge
@@ -63,12 +64,14 @@ class Sweep:
         subject: whom.
         catalogue: where.
         erased: what has gone so far.
+        progress: told the pages that were looked through.
     """
 
     session: Session
     subject: Subject
     catalogue: Catalogue
     erased: Erased
+    progress: Progress
 
     async def places(self, table: Table, first_page: int = 0) -> AsyncIterator[tuple[int, list[Place]]]:
         """Yields (end, places) of each stretch of pages that was looked through, from `first_page` on."""
@@ -83,6 +86,7 @@ class Sweep:
                 query = self._search(table).places(page, page + size)
                 found = [row["ctid"] for row in await connection.fetch(query.sql, *query.arguments)]
             seconds = time.monotonic() - began
+            self.progress.advance(min(size, pages - page))
             page += size
             yield page, found
             size = int(min(max(size * _LOOK_SECONDS / max(seconds, 1e-6), size / 4, _LEAST_PAGES), size * 2, _MOST_PAGES))

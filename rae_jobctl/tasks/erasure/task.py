@@ -18,6 +18,7 @@ from rae_jobctl.deadline import StopSignal
 from rae_jobctl.errors import BadDataError, ExitCode, SoftLimitReached, UsageError
 from rae_jobctl.logs import get_logger
 from rae_jobctl.outcome import Outcome
+from rae_jobctl.progress import Progress
 from rae_jobctl.settings import text
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.erasure.audit import erased_before
@@ -70,6 +71,7 @@ class _Job:
     catalogue: Catalogue
     params: ErasureParams
     erased: Erased = field(default_factory=Erased)
+    progress: Progress = field(default_factory=lambda: Progress(None, "pages"))
 
 
 class _NotErased(BadDataError):
@@ -144,7 +146,7 @@ async def _rounds(run: Run, job: _Job) -> dict[str, int]:
 
 async def _round(run: Run, job: _Job, cursor: Mapping[str, Any]) -> None:
     """One pass over all tables, from where the attempt before stopped."""
-    sweep = Erasing(run, job.subject, job.catalogue, job.erased, run=run)
+    sweep = Erasing(run, job.subject, job.catalogue, job.erased, job.progress, run=run)
     tables = [table for table in job.catalogue.tables if table.changes and table.visible]
     begin = next((n for n, table in enumerate(tables) if table.relation == cursor.get("table")), 0)
     for table in tables[begin:]:
@@ -153,7 +155,7 @@ async def _round(run: Run, job: _Job, cursor: Mapping[str, Any]) -> None:
 
 
 async def _count(session: Any, job: _Job, *, changing: bool) -> dict[str, int]:
-    sweep = Sweep(session, job.subject, job.catalogue, job.erased)
+    sweep = Sweep(session, job.subject, job.catalogue, job.erased, job.progress)
     found: dict[str, int] = {}
     for table in job.catalogue.tables:
         if table.visible and table.changes is changing:
@@ -225,7 +227,7 @@ async def _preview(connection: Connection, job: _Job) -> Outcome:
 
 
 async def _previewed(session: _ReadOnly, job: _Job) -> dict[str, dict[str, int]]:
-    sweep, gone = Sweep(session, job.subject, job.catalogue, job.erased), dict[str, set[UUID]]()
+    sweep, gone = Sweep(session, job.subject, job.catalogue, job.erased, job.progress), dict[str, set[UUID]]()
     changing = [table for table in job.catalogue.tables if table.changes and table.visible]
     known = -1
     # What is derived from what is derived: until no more comes to light.
