@@ -15,9 +15,11 @@ import typer.core
 
 from rae_jobctl import __version__
 from rae_jobctl.commands import CATALOG, CommandEntry
-from rae_jobctl.commands.reporting import report_error, unexpected
+from rae_jobctl.commands.reporting import report_error
 from rae_jobctl.errors import BadDataError, ExitCode, TaskError, TransientError
+from rae_jobctl.logs import as_task_error
 from rae_jobctl.outcome import Outcome, write_termination_message
+from rae_jobctl.provenance import began
 from rae_jobctl.request import Request, read_request
 
 _ENTRIES = {entry.name: entry for entry in CATALOG}
@@ -43,6 +45,7 @@ class LazyGroup(typer.core.TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
         command = _load(_ENTRIES[str(name)])
+        began((str(name), *rest))
         request = read_request()
         if request is not None:
             ctx.default_map = {name: _defaults(command, request)}
@@ -134,7 +137,7 @@ def run(args: list[str] | None = None) -> int:
     except TaskError as error:
         return _refused(error)
     except Exception as error:
-        return _refused(unexpected(error))
+        return _refused(as_task_error(error))
     return int(ExitCode.DONE)
 
 

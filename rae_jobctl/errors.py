@@ -101,6 +101,12 @@ class RunLocked(TransientError):
     reason = "RunLocked"
 
 
+class RunCancelled(BadDataError):
+    """Somebody cancelled this run: it stops, and no attempt takes it up again until somebody asks for it."""
+
+    reason = "RunCancelled"
+
+
 class SchemaBehind(TransientError):
     """The database has not been migrated to this image's schema yet."""
 

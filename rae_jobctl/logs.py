@@ -11,6 +11,8 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
+from rae_jobctl.errors import TaskError, frames
+
 if TYPE_CHECKING:
     from structlog.types import Processor
     from structlog.typing import FilteringBoundLogger
@@ -54,3 +56,11 @@ def _renderer() -> Processor:
     if sys.stderr.isatty():
         return structlog.dev.ConsoleRenderer()
     return structlog.processors.JSONRenderer()
+
+
+def as_task_error(error: Exception) -> TaskError:
+    """What may be told of an exception; of one that nobody foresaw its class and frames, because its text may quote a row."""
+    if isinstance(error, TaskError):
+        return error
+    get_logger().error("unexpected_error", error_class=type(error).__name__, frames=frames(error))
+    return TaskError(f"unexpected {type(error).__name__}; the log line above has the place")

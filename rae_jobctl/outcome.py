@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,14 @@ class Outcome:
     run_ids: tuple[str, ...] = ()
     exit_code: ExitCode = ExitCode.DONE
     dry_run: bool = False
+
+    def with_result(self, **more: Any) -> Outcome:
+        """The same with more in its result."""
+        return replace(self, result={**self.result, **more})
+
+    def with_runs(self, *ids: str) -> Outcome:
+        """The same with the ledger's rows that hold it."""
+        return replace(self, run_ids=(*self.run_ids, *ids))
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--output json` prints; keys are camelCase as in the custom resources."""

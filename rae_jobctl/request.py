@@ -34,6 +34,12 @@ class Request:
     key: str
     spec: Mapping[str, Any] = field(default_factory=dict)
 
+    def as_json(self) -> dict[str, Any]:
+        """The object that RAE_REQUEST holds."""
+        body = {"kind": self.kind, "name": self.name, "namespace": self.namespace, "uid": self.uid, "attempt": self.attempt}
+        key = {} if self.key == self.uid else {"idempotencyKey": self.key}
+        return {**body, **key, "spec": dict(self.spec)}
+
 
 def read_request(env: Mapping[str, str] | None = None) -> Request | None:
     """The request of this process, or None when there is none.

@@ -3,12 +3,14 @@
 - A CronJob's Job is named `<cronjob>-<minutes since 1970>` by Kubernetes: the slot is that minute in UTC, whichever pod runs it
   and however late.
 - A request's slot is its idempotency key, or its uid.
-- Anything else (a terminal, `kubectl create job --from`) is an occurrence of its own, unless `--slot` says which.
+- Anything else (a terminal, `kubectl create job --from`) is an occurrence of its own, unless `--slot` says which. Its key
+  begins with its moment, so that whoever names the key later means that moment too.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from datetime import UTC, datetime
 from rae_jobctl.errors import UsageError
 
 _MAX_LENGTH = 200
+_ONCE = re.compile(r"once:(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ):")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def resolve_slot(
     """Find the slot of this process.
 
     Args:
-        flag: value of `--slot`; an ISO 8601 time with a zone also sets the moment.
+        flag: value of `--slot`; an ISO 8601 time with a zone also sets the moment, and so does a key as `runs list` shows it.
         request_key: the request's idempotency key or uid.
         env: the environment; `RAE_JOB_NAME` (downward API) and `RAE_CRONJOB_NAME` are read.
         now: for tests.
@@ -61,7 +64,7 @@ def resolve_slot(
     scheduled = cronjob_time(env.get("RAE_JOB_NAME", ""), env.get("RAE_CRONJOB_NAME", ""))
     if scheduled is not None:
         return Slot(f"cron:{scheduled:%Y-%m-%dT%H:%MZ}", scheduled, "cronjob")
-    return Slot(f"once:{uuid.uuid4()}", now, "fresh")
+    return Slot(f"once:{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}:{uuid.uuid4().hex[:16]}", now, "fresh")
 
 
 def cronjob_time(job_name: str, cronjob_name: str) -> datetime | None:
@@ -81,11 +84,17 @@ def _from_flag(flag: str, now: datetime) -> Slot:
             f"--slot must have 1 to {_MAX_LENGTH} characters, not {len(flag)}",
             hint="name the occurrence, e.g. --slot 2026-11-24T02:00Z",
         )
+    once = _ONCE.match(flag)
+    if once is not None:
+        return Slot(flag, _moment(once[1]) or now, "flag")
+    moment = _moment(flag.removeprefix("cron:"))
+    return Slot(f"cron:{moment:%Y-%m-%dT%H:%MZ}", moment, "flag") if moment else Slot(flag, now, "flag")
+
+
+def _moment(text: str) -> datetime | None:
+    """An ISO 8601 time with a zone, in UTC."""
     try:
-        moment = datetime.fromisoformat(flag)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        return Slot(flag, now, "flag")
-    if moment.tzinfo is None:
-        return Slot(flag, now, "flag")
-    moment = moment.astimezone(UTC)
-    return Slot(f"cron:{moment:%Y-%m-%dT%H:%MZ}", moment, "flag")
+        return None
+    return None if moment.tzinfo is None else moment.astimezone(UTC)

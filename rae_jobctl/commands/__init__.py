@@ -29,9 +29,15 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry("generate-reflection", "generate_reflection", "Reflect on a project's recent memories.", _GRAPH),
     CommandEntry("schedule-reflections", "schedule_reflections", "Ask for reflections where there was activity.", _GRAPH),
     CommandEntry("decay", "decay", "Decay the strength of memories, once for each day.", _LIFE_CYCLE),
+    CommandEntry("cleanup-expired-data", "cleanup_expired_data", "Delete what is older than its class may be kept.", _LIFE_CYCLE),
+    CommandEntry("run-maintenance", "run_maintenance", "Run decay, retention and the consistency check in one.", _LIFE_CYCLE),
     CommandEntry("erase-user", "erase_user", "Erase all of one person's data of one tenant (GDPR, Article 17).", _LIFE_CYCLE),
     CommandEntry("prune", "prune", "Deprecated: delete episodic memories older than MEMORY_RETENTION_DAYS.", _LIFE_CYCLE, True),
+    CommandEntry(
+        "check-consistency", "check_consistency", "Compare memories with Qdrant's vectors, and mend what differs.", _LIFE_CYCLE
+    ),
+    CommandEntry("backfill", "backfill", "Make good on purpose what was missed.", _OPERATE),
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
-    CommandEntry("runs", "runs", "Show what has run, with results and errors.", _OPERATE),
+    CommandEntry("runs", "runs", "Show what has run; watch it, stop it, run it again.", _OPERATE),
     CommandEntry("dev", "dev", "Start PostgreSQL and Redis at a laptop, load the examples.", _OPERATE),
 )

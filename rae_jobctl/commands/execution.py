@@ -12,9 +12,10 @@ from typing import Any
 import typer
 
 from rae_jobctl.commands.options import Output
-from rae_jobctl.commands.reporting import report_error, unexpected
+from rae_jobctl.commands.reporting import report_error
 from rae_jobctl.deadline import StopSignal, stop_on_signals
 from rae_jobctl.errors import TaskError
+from rae_jobctl.logs import as_task_error
 from rae_jobctl.outcome import Outcome, write_termination_message
 from rae_jobctl.request import Request, read_request
 from rae_jobctl.settings import number
@@ -77,7 +78,7 @@ def execute(
         outcome = _failed(task, error, dry_run)
         _report(outcome, error, output)
     except Exception as error:
-        told = unexpected(error)
+        told = as_task_error(error)
         outcome = _failed(task, told, dry_run)
         _report(outcome, told, output)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from rae_jobctl.commands.execution import Invocation, execute
@@ -15,6 +17,9 @@ app = typer.Typer(add_completion=False)
 @app.command(deprecated=True, epilog="Example: MEMORY_RETENTION_DAYS=90 rae-jobctl prune --dry-run")
 def prune(
     tenant: TenantOption = None,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Move the memories to rae_jobs.archived_memories instead of deleting them.")
+    ] = False,
     output: OutputOption = Output.TABLE,
     dry_run: DryRunOption = False,
     slot: SlotOption = None,
@@ -22,7 +27,8 @@ def prune(
 ) -> None:
     """Delete episodic memories older than MEMORY_RETENTION_DAYS; 0, the default, deletes nothing. Other layers stay.
 
-    Retention by class and tenant is to take its place.
+    cleanup-expired-data takes its place: retention by class of data and by tenant. Memories with a protected tag
+    (RAE_PROTECTED_TAGS) stay.
     """
 
     async def work(invocation: Invocation) -> Outcome:
@@ -31,12 +37,13 @@ def prune(
         from rae_jobctl.settings import DatabaseSettings
         from rae_jobctl.tasks.prune import TASK, PruneParams, retention_days
         from rae_jobctl.tasks.prune import prune as run
+        from rae_jobctl.tasks.retention.policy import protected_tags
 
-        get_logger().warning("deprecated", task=TASK, instead="retention by class and tenant")
+        get_logger().warning("deprecated", task=TASK, instead="cleanup-expired-data")
         days = retention_days()
         if not days:
             return Outcome(TASK, "Disabled", "MEMORY_RETENTION_DAYS is 0: nothing was deleted", dry_run=dry_run)
-        params = PruneParams(days, invocation.slot, invocation.stop, invocation.wait)
+        params = PruneParams(days, invocation.slot, invocation.stop, invocation.wait, archive, protected_tags())
         async with open_pool(DatabaseSettings.from_env(), TASK) as pool:
             return await run(pool, params, tenant=tenant, dry_run=dry_run)
 

@@ -6,8 +6,7 @@ import sys
 
 import typer
 
-from rae_jobctl.errors import TaskError, frames
-from rae_jobctl.logs import get_logger
+from rae_jobctl.errors import TaskError
 
 
 def report_error(error: TaskError) -> None:
@@ -16,9 +15,3 @@ def report_error(error: TaskError) -> None:
     typer.echo(f"{typer.style('error:', fg='red', bold=True) if colour else 'error:'} {error.message}", err=True)
     if error.hint:
         typer.echo(f"{typer.style('hint:', fg='cyan') if colour else 'hint:'} {error.hint}", err=True)
-
-
-def unexpected(error: Exception) -> TaskError:
-    """What may be told of an exception that nobody foresaw: its text may quote a row, so only its class and the frames are."""
-    get_logger().error("unexpected_error", error_class=type(error).__name__, frames=frames(error))
-    return TaskError(f"unexpected {type(error).__name__}; the log line above has the place")

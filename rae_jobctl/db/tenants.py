@@ -56,6 +56,12 @@ async def list_tenants(connection: Connection) -> list[Tenant]:
     return [_tenant(row) for row in rows]
 
 
+async def list_known_tenants(connection: Connection) -> list[Tenant]:
+    """Every tenant that anything is kept for, also after its last memory has gone, in the order of ids."""
+    rows = await connection.fetch("SELECT id, name, config FROM rae_jobs.known_tenants() ORDER BY id")
+    return [_tenant(row) for row in rows]
+
+
 def _tenant(row: Record) -> Tenant:
     config = row["config"]
     return Tenant(id=row["id"], name=row["name"] or str(row["id"]), config=config if isinstance(config, dict) else {})

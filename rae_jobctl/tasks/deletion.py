@@ -1,33 +1,154 @@
-"""Deleting memories in batches, each with its audit row in the same transaction."""
+"""Deleting a tenant's rows in batches, each with its audit rows in the same transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from rae_jobctl.tasks.vectors.outbox import queue_vector_deletions
+from rae_jobctl.tasks.walk import Due, Manner, Place, Walk
+
 if TYPE_CHECKING:
     from rae_jobctl.db.ledger import Run
-    from rae_jobctl.db.pool import Connection
-
-#: A deletion cascades to embeddings and feeds every index, so its batches are smaller than those of an update.
-BATCH = 1000
+    from rae_jobctl.db.pool import Connection, Record
+    from rae_jobctl.deadline import StopSignal
+    from rae_jobctl.progress import Progress
 
 _AUDIT = """
-INSERT INTO rae_jobs.deletion_audit (run_id, tenant_id, data_class, reason, deleted_count, deleted_ids)
-VALUES ($1, $2, $3, $4, cardinality($5::uuid[]), $5)
+INSERT INTO rae_jobs.deletion_audit (run_id, tenant_id, data_class, reason, table_name, deleted_count, deleted_ids, deleted_keys)
+VALUES ($1, $2, $3, $4, $5, cardinality($6::uuid[]) + coalesce(cardinality($7::text[]), 0), $6, $7)
 """
+_ARCHIVE = """
+INSERT INTO rae_jobs.archived_memories (memory_id, tenant_id, run_id, memory)
+SELECT key, $1, $2, row
+FROM unnest($3::uuid[], $4::jsonb[]) AS gone (key, row)
+"""
+#: What this project keeps of a memory goes with it.
+_FORGET = "DELETE FROM rae_jobs.extraction_state WHERE tenant_id = $1 AND memory_id = ANY($2)"
 
 
-async def record_deletion(connection: Connection, run: Run, ids: Sequence[UUID], *, data_class: str, reason: str) -> None:
+@dataclass(frozen=True)
+class Audit:
+    """Why rows go.
+
+    Attributes:
+        data_class: of the retention policy, e.g. "episodic"; empty to take a memory's own layer.
+        reason: "expired", "retention" or "user_request".
+    """
+
+    data_class: str
+    reason: str
+
+
+async def record_deletion(
+    connection: Connection, run: Run, ids: Sequence[UUID], audit: Audit, *, table: str = "memories", keys: Sequence[str] = ()
+) -> None:
     """Write the audit row of a batch; nothing for an empty one.
 
     Args:
         connection: of the open batch that deleted the rows.
         run: that did it.
         ids: of the deleted rows.
-        data_class: e.g. "memories".
-        reason: "expired" or "retention".
+        audit: class and reason.
+        table: where they were.
+        keys: of deleted rows whose key is no uuid.
     """
+    if ids or keys:
+        about = (audit.data_class, audit.reason, table, list(ids), list(keys) or None)
+        await connection.execute(_AUDIT, run.id, run.key.tenant_id, *about)
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """Rows of one table that are to go.
+
+    Attributes:
+        due: which.
+        audit: why.
+        manner: how the table is walked.
+        counter: the run's counter that they are added to.
+        key: SQL of the row's key in `m`, for the audit.
+        key_is_uuid: whether that is a uuid.
+        archive: memories are kept in rae_jobs.archived_memories, with everything but their embeddings.
+    """
+
+    due: Due
+    audit: Audit
+    counter: str
+    manner: Manner = field(default_factory=Manner)
+    key: str = "m.id"
+    key_is_uuid: bool = True
+    archive: bool = False
+
+    @property
+    def of_memories(self) -> bool:
+        """Whether the table is that of the memories, so that what hangs on them goes as well."""
+        return self.due.table == "memories"
+
+    @property
+    def statement(self) -> str:
+        """Delete the rows at certain places, the last parameter. The condition again: a row may have changed since the look.
+
+        One that RAE holds is left for the next run rather than waited for.
+        """
+        due = self.due
+        at = f"{due.where} AND m.ctid = ANY({due.parameter(1)}::tid[])"
+        layer = "coalesce(m.layer, '')" if self.of_memories else "''"
+        key = self.key if self.key_is_uuid else f"({self.key})::text"
+        row = ", to_jsonb(m) AS row" if self.archive else ""
+        return (
+            f"DELETE FROM {due.table} AS m WHERE {due.where} "  # noqa: S608
+            f"AND m.ctid = ANY(ARRAY(SELECT m.ctid FROM {due.table} AS m WHERE {at} FOR UPDATE SKIP LOCKED)) "
+            f"RETURNING {key} AS key, {layer} AS layer{row}"
+        )
+
+
+async def delete_due(run: Run, deletion: Deletion, progress: Progress, stop: StopSignal) -> int:
+    """Delete what is due, batch by batch; returns how many rows this attempt deleted.
+
+    Raises:
+        TimeSliced, SoftLimitReached: the soft limit came between two batches.
+    """
+    change = partial(_delete, run, deletion)
+    return await Walk(run, deletion.due, change, deletion.manner, progress, stop).all()
+
+
+async def _delete(run: Run, deletion: Deletion, connection: Connection, places: list[Place]) -> int:
+    rows = await connection.fetch(deletion.statement, run.key.tenant_id, *deletion.due.arguments, places)
+    if deletion.archive:
+        await connection.execute(_ARCHIVE, run.key.tenant_id, run.id, *_columns(rows))
+    if deletion.of_memories:
+        await forget_memories(connection, run.key.tenant_id, [row["key"] for row in rows])
+    await _audit(connection, run, deletion, rows)
+    run.counters[deletion.counter] = run.counters.get(deletion.counter, 0) + len(rows)
+    return len(rows)
+
+
+def _columns(rows: Sequence[Record]) -> tuple[list[UUID], list[object]]:
+    return [row["key"] for row in rows], [row["row"] for row in rows]
+
+
+async def forget_memories(connection: Connection, tenant: UUID, ids: Sequence[UUID]) -> None:
+    """Take away what hangs on memories that are deleted in this transaction; their vectors follow once it is committed."""
     if ids:
-        await connection.execute(_AUDIT, run.id, run.key.tenant_id, data_class, reason, list(ids))
+        await connection.execute(_FORGET, tenant, ids)
+        await queue_vector_deletions(connection, tenant, ids)
+
+
+async def _audit(connection: Connection, run: Run, deletion: Deletion, rows: Sequence[Record]) -> None:
+    for data_class, keys in _by_class(deletion.audit.data_class, rows).items():
+        audit = Audit(data_class, deletion.audit.reason)
+        ids = [key for key in keys if isinstance(key, UUID)]
+        others = [key for key in keys if isinstance(key, str)]
+        await record_deletion(connection, run, ids, audit, table=deletion.due.table, keys=others)
+
+
+def _by_class(data_class: str, rows: Sequence[Record]) -> Mapping[str, list[UUID | str]]:
+    classes: dict[str, list[UUID | str]] = defaultdict(list)
+    for row in rows:
+        classes[data_class or row["layer"] or "memories"].append(row["key"])
+    return classes

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rae_jobctl.db.schema import require_schema
-from rae_jobctl.db.tenants import Tenant, list_tenants, resolve_tenant
+from rae_jobctl.db.tenants import Tenant, list_known_tenants, list_tenants, resolve_tenant
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.errors import ExitCode, SoftLimitReached, TaskError, TimeSliced
-from rae_jobctl.logs import get_logger
+from rae_jobctl.logs import as_task_error, get_logger
 from rae_jobctl.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -30,6 +30,17 @@ async def chosen_tenants(pool: Pool, wanted: str | None) -> list[Tenant]:
     async with pool.acquire() as connection:
         await require_schema(connection)
         return [await resolve_tenant(connection, wanted)] if wanted else await list_tenants(connection)
+
+
+async def known_tenants(pool: Pool, wanted: str | None) -> list[Tenant]:
+    """The tenant that a person named, or all that anything is kept for, with or without memories.
+
+    Raises:
+        As `chosen_tenants`.
+    """
+    async with pool.acquire() as connection:
+        await require_schema(connection)
+        return [await resolve_tenant(connection, wanted)] if wanted else await list_known_tenants(connection)
 
 
 async def for_each_tenant(task: str, tenants: Sequence[Tenant], work: Work, stop: StopSignal) -> Outcome:
@@ -60,11 +71,12 @@ async def for_each_tenant(task: str, tenants: Sequence[Tenant], work: Work, stop
             raise _stopped(stop, _progressed(done)) from error
         except TimeSliced:
             raise
-        except TaskError as error:
+        except Exception as raised:
             if len(tenants) == 1:
                 raise
-            get_logger().error("tenant_failed", task=task, tenant_id=str(tenant.id), reason=error.reason, error=error.message)
-            failures.append((tenant, error))
+            failure = as_task_error(raised)
+            get_logger().error("tenant_failed", task=task, tenant_id=str(tenant.id), reason=failure.reason, error=failure.message)
+            failures.append((tenant, failure))
     return _together(task, done, failures)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from rae_jobctl.db.ledger import Run, RunKey, open_run
+from rae_jobctl.db.ledger import RunKey, open_run
 from rae_jobctl.db.locks import Resource
 from rae_jobctl.db.pool import tenant_transaction
 from rae_jobctl.db.tenants import Tenant
@@ -15,51 +15,21 @@ from rae_jobctl.deadline import StopSignal
 from rae_jobctl.errors import ConfigError
 from rae_jobctl.logs import get_logger
 from rae_jobctl.outcome import Outcome
+from rae_jobctl.progress import Progress
 from rae_jobctl.settings import Environment, number
 from rae_jobctl.slots import Slot
-from rae_jobctl.tasks.deletion import BATCH, record_deletion
+from rae_jobctl.tasks.deletion import Audit, Deletion, delete_due
 from rae_jobctl.tasks.fleet import chosen_tenants, for_each_tenant
 from rae_jobctl.tasks.repeated import already_done
+from rae_jobctl.tasks.retention.tables import EXEMPT
+from rae_jobctl.tasks.vectors.outbox import delete_queued_vectors
+from rae_jobctl.tasks.walk import Due
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
 
 TASK = "prune"
-#: Candidates of one look, so that the tenant's rows are read once for so many deletions and not once a batch.
-LOOK = 50_000
-
-_OLD = """
-SELECT id
-FROM memories
-WHERE tenant_id = $1
-  AND layer = 'episodic'
-  AND created_at < $2
-LIMIT $3
-"""
-
-# The condition again: a row may have changed since the look. One that RAE holds is left for the next run.
-_DELETE = """
-DELETE FROM memories
-WHERE tenant_id = $1
-  AND id = ANY (ARRAY(
-      SELECT id
-      FROM memories
-      WHERE tenant_id = $1
-        AND id = ANY ($3)
-        AND layer = 'episodic'
-        AND created_at < $2
-      FOR UPDATE SKIP LOCKED
-  ))
-RETURNING id
-"""
-
-_PREVIEW = """
-SELECT count(*) AS memories, min(created_at) AS oldest, max(created_at) AS newest
-FROM memories
-WHERE tenant_id = $1
-  AND layer = 'episodic'
-  AND created_at < $2
-"""
+_PREVIEW = "SELECT count(*) AS memories, min(m.created_at) AS oldest, max(m.created_at) AS newest FROM memories AS m WHERE "
 
 
 @dataclass(frozen=True)
@@ -71,17 +41,28 @@ class PruneParams:
         slot: its moment is where the days are counted back from, so a retry has the same cut-off.
         stop: asked between batches.
         wait: wait for locks.
+        archive: keep the rows in rae_jobs.archived_memories.
+        protected: tags whose bearers stay.
     """
 
     days: int
     slot: Slot
     stop: StopSignal
     wait: bool = False
+    archive: bool = False
+    protected: tuple[str, ...] = ()
 
     @property
     def cutoff(self) -> datetime:
         """Memories created before go."""
         return self.slot.at - timedelta(days=self.days)
+
+    @property
+    def deletion(self) -> Deletion:
+        """The rows that go."""
+        due = Due(f"m.layer = 'episodic' AND m.created_at < $2 AND {EXEMPT}", (self.cutoff, list(self.protected)))
+        audit = Audit("", "archived" if self.archive else "retention")
+        return Deletion(due, audit, "deleted", archive=self.archive)
 
 
 def retention_days(env: Environment | None = None) -> int:
@@ -113,45 +94,33 @@ async def prune(pool: Pool, params: PruneParams, *, tenant: str | None, dry_run:
 
 async def _prune_tenant(pool: Pool, params: PruneParams, tenant: Tenant) -> Outcome:
     key = RunKey(TASK, tenant.id, params.slot.key)
-    about = {"retention_days": params.days, "cutoff": params.cutoff.isoformat()}
+    about = {"retention_days": params.days, "cutoff": params.cutoff.isoformat(), "archive": params.archive}
     lock = Resource("memories", "exclusive")
     async with open_run(pool, key, resource=lock, arguments=about, stop=params.stop, wait=params.wait) as run:
         if run.already_finished is not None:
             return already_done(run)
-        await _delete(run, params)
+        await delete_due(run, params.deletion, Progress(None, "memories"), params.stop)
+        run.check_stop()
+        await delete_queued_vectors(pool, tenant.id, params.stop)
         deleted = run.counters.get("deleted", 0)
-        reason, message = "Done" if deleted else "NothingToDo", _told(deleted, "deleted", params)
+        reason = "Done" if deleted else "NothingToDo"
+        message = _told(deleted, "archived" if params.archive else "deleted", params)
         await run.finish(reason=reason, message=message, result={"cutoff": about["cutoff"]})
     get_logger().info("memory_prune_finished", tenant_id=str(tenant.id), deleted=deleted, retention_days=params.days)
     return Outcome(TASK, reason, message, {"deleted": deleted}, {"cutoff": about["cutoff"]}, run_ids=(str(run.id),))
 
 
-async def _delete(run: Run, params: PruneParams) -> None:
-    tenant = run.key.tenant_id
-    while True:
-        async with run.reading() as connection:
-            old = [row["id"] for row in await connection.fetch(_OLD, tenant, params.cutoff, LOOK)]
-        gone = 0
-        for begin in range(0, len(old), BATCH):
-            run.check_stop()
-            async with run.batch() as connection:
-                rows = await connection.fetch(_DELETE, tenant, params.cutoff, old[begin : begin + BATCH])
-                await record_deletion(connection, run, [row["id"] for row in rows], data_class="episodic", reason="retention")
-                run.counters["deleted"] = run.counters.get("deleted", 0) + len(rows)
-            gone += len(rows)
-        if len(old) < LOOK or not gone:
-            return
-
-
 async def _preview(pool: Pool, params: PruneParams, tenant: Tenant) -> Outcome:
+    due = params.deletion.due
     async with pool.acquire() as connection, tenant_transaction(connection, tenant.id, readonly=True):
-        row = await connection.fetchrow(_PREVIEW, tenant.id, params.cutoff)
+        row = await connection.fetchrow(_PREVIEW + due.where, tenant.id, *due.arguments)
     assert row is not None
     span = {name: row[name].isoformat() if row[name] else None for name in ("oldest", "newest")}
     count = row["memories"]
     reason = "DryRun" if count else "NothingToDo"
     result = {"cutoff": params.cutoff.isoformat(), **span}
-    return Outcome(TASK, reason, _told(count, "to delete", params), {"deleted": count}, result, dry_run=True)
+    message = _told(count, "to archive" if params.archive else "to delete", params)
+    return Outcome(TASK, reason, message, {"deleted": count}, result, dry_run=True)
 
 
 def _told(count: int, verb: str, params: PruneParams) -> str:

@@ -96,6 +96,24 @@ def test_redis_by_url_or_by_secret(chart: Chart) -> None:
     assert "REDIS_URL" not in _task(chart, {})
 
 
+def test_qdrant_by_host_or_by_url_with_its_key_from_a_secret(chart: Chart) -> None:
+    by_host = {"qdrant": {"host": "rae-qdrant", "collectionName": "rae_memories", "existingSecret": "q"}}
+    for variables in (_task(chart, by_host), _of_requests(chart, by_host)):
+        assert (variables["QDRANT_HOST"], variables["QDRANT_PORT"]) == ("rae-qdrant", "6333")
+        assert variables["QDRANT_COLLECTION_NAME"] == "rae_memories"
+        assert variables["QDRANT_API_KEY"] == {"secretKeyRef": {"name": "q", "key": "api-key"}}
+    by_url = _task(chart, {"qdrant": {"url": "https://qdrant.example", "host": "other"}})
+    assert by_url["QDRANT_URL"] == "https://qdrant.example"
+    assert not {"QDRANT_HOST", "QDRANT_API_KEY"} & by_url.keys()
+    assert not any(name.startswith("QDRANT") for name in _task(chart, {}))
+
+
+def test_a_key_of_qdrant_without_a_qdrant_and_one_within_a_url_are_refused(chart: Chart) -> None:
+    assert "qdrant.url or qdrant.host" in chart.refusal({"qdrant": {"existingSecret": "q"}})
+    assert "/qdrant/url" in chart.refusal({"qdrant": {"url": "http://user:pw@qdrant:6333"}})
+    assert "/qdrant/url" in chart.refusal({"qdrant": {"url": "qdrant:6333"}})
+
+
 def test_settings_are_text_as_they_were_written(chart: Chart) -> None:
     values = {"settings": {"A": 1000000, "B": 0.95, "C": True, "D": "007", "E": 12345678901}}
     data = chart.render(values).one("ConfigMap", "rae-tasks-settings")["data"]

@@ -13,8 +13,11 @@ SCHEDULES = {
     "process-graph-queue": "*/5 * * * *",
     "schedule-reflections": "0 * * * *",
     "decay": "0 2 * * *",
+    "decay-importance": "30 2 * * *",
+    "cleanup-expired-data": "0 3 * * *",
     "prune": "0 3 * * *",
 }
+QDRANT = {"qdrant": {"host": "rae-qdrant"}}
 
 
 def _cronjob(chart: Chart, task: str, **values: object) -> Manifest:
@@ -37,6 +40,22 @@ def test_what_runs_by_itself_is_a_subcommand_of_the_image(chart: Chart) -> None:
 
 def test_the_deprecated_prune_is_there_and_suspended(chart: Chart) -> None:
     assert _cronjob(chart, "prune")["spec"]["suspend"] is True
+
+
+def test_the_vectors_are_compared_where_there_is_a_qdrant(chart: Chart) -> None:
+    assert "rae-tasks-check-consistency" not in chart.render().names("CronJob")
+    cronjob = _cronjob(chart, "check-consistency", **QDRANT)
+    assert cronjob["spec"]["schedule"] == "0 4 * * *"
+    assert container(job_spec(cronjob))["args"] == ["check-consistency"]
+    assert "check-consistency" in {entry.name for entry in CATALOG}
+
+
+def test_the_comparison_mends_when_it_is_told_to_and_leaves_arguments_of_ones_own_alone(chart: Chart) -> None:
+    repair = {"qdrant": {"host": "rae-qdrant", "repair": True}}
+    assert container(job_spec(_cronjob(chart, "check-consistency", **repair)))["args"] == ["check-consistency", "--repair"]
+    own = ["check-consistency", "--fail-on-findings"]
+    values = {**repair, "tasks": {"check-consistency": {"args": own}}}
+    assert container(job_spec(_cronjob(chart, "check-consistency", **values)))["args"] == own
 
 
 def test_a_task_that_is_suspended_can_be_let_go_and_another_stopped(chart: Chart) -> None:
@@ -145,12 +164,25 @@ def test_the_schedulers_may_create_and_read_requests_and_nothing_else(chart: Cha
 
 
 def test_a_name_that_is_too_long_is_refused_with_the_length_that_fits(chart: Chart) -> None:
-    tasks = {**dict.fromkeys(SCHEDULES), "weekly-report-of-everything": {"schedule": "@weekly"}}
+    none = dict.fromkeys(one["metadata"]["labels"]["tasks.rae.dev/task"] for one in chart.render().all("CronJob"))
+    tasks = {**none, "weekly-report-of-everything": {"schedule": "@weekly"}}
     refusal = chart.refusal({"tasks": tasks, "fullnameOverride": "b" * 40})
     assert "tasks.weekly-report-of-everything" in refusal
     assert "allows 52" in refusal and "at most 24 characters" in refusal
     assert chart.render({"tasks": tasks, "fullnameOverride": "b" * 24}).all("CronJob")
-    assert "at most 48" in chart.refusal({"tasks": dict.fromkeys(SCHEDULES)}, release="c" * 45)
+    assert "at most 48" in chart.refusal({"tasks": none}, release="c" * 45)
+
+
+def test_maintenance_in_one_run_excludes_its_parts(chart: Chart) -> None:
+    parts = ("decay", "decay-importance", "cleanup-expired-data")
+    on = {"run-maintenance": {"enabled": True}}
+    off: dict[str, object] = dict.fromkeys(parts)
+    for part in parts:
+        refusal = chart.refusal({"tasks": {**on, **{name: None for name in parts if name != part}}})
+        assert f"tasks.run-maintenance and tasks.{part} are both on" in refusal
+    rendered = chart.render({"tasks": {**on, **off}})
+    assert container(job_spec(rendered.one("CronJob", "rae-tasks-run-maintenance")))["args"] == ["run-maintenance"]
+    assert "rae-tasks-run-maintenance" not in chart.render().names("CronJob")
 
 
 def test_jobs_are_kept_by_history_limits_unless_a_time_is_given(chart: Chart) -> None:

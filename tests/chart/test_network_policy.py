@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.chart.charts import Chart, Manifest, Rendered, pod_templates
 
 ON: dict[str, Any] = {"networkPolicy": {"enabled": True}, "demo": {"enabled": True}}
@@ -74,3 +76,18 @@ def test_the_pods_of_requests_are_under_the_policy_of_tasks_wherever_they_run(ch
 def test_a_databases_own_port_is_the_one_that_is_opened(chart: Chart) -> None:
     rendered = chart.render({"networkPolicy": {"enabled": True, "llmPorts": [11434]}, "database": {"host": "db", "port": 6432}})
     assert _ports(_of(rendered, "CronJob/rae-tasks-decay"), "egress") == {DNS, 6432, REDIS, 11434}
+
+
+@pytest.mark.parametrize(
+    ("qdrant", "port"),
+    [
+        ({"host": "q"}, 6333),
+        ({"host": "q", "port": 7000}, 7000),
+        ({"url": "http://q:6334/base"}, 6334),
+        ({"url": "https://q"}, 443),
+        ({"url": "http://q"}, 80),
+    ],
+)
+def test_qdrants_port_is_opened_where_there_is_one(chart: Chart, qdrant: dict[str, Any], port: int) -> None:
+    rendered = chart.render({**ON, "qdrant": qdrant})
+    assert _ports(_of(rendered, "CronJob/rae-tasks-decay"), "egress") == {DNS, POSTGRES, REDIS, HTTPS, port}

@@ -66,10 +66,17 @@ class Ended:
         body: dict[str, Any] = json.loads(self.output)
         return body
 
+    @property
+    def list(self) -> list[dict[str, Any]]:
+        """The list on standard output."""
+        body: list[dict[str, Any]] = json.loads(self.output)
+        return body
+
 
 def environment(url: str, **more: str) -> dict[str, str]:
     """The environment of a task, without what the machine's own shell may bring."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAE_", "MEMORY_", "POSTGRES_", "OPENAI_"))}
+    ours = ("RAE_", "MEMORY_", "POSTGRES_", "OPENAI_", "QDRANT_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "DATABASE_URL": url, **more}
 
 

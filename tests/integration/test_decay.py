@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,11 @@ from rae_jobctl.errors import ExitCode, TimeSliced
 from rae_jobctl.outcome import Outcome
 from rae_jobctl.settings import DatabaseSettings
 from rae_jobctl.slots import Slot
-from rae_jobctl.tasks.decay import walk
+from rae_jobctl.tasks import walk
 from rae_jobctl.tasks.decay.params import DecayParams
 from rae_jobctl.tasks.decay.task import Occurrence, decay
-from tests.integration.memories import OTHER, TENANT, add_many, add_memories, add_tenant, jobctl, start_jobctl
+from tests.integration.killing import killed_and_run_again
+from tests.integration.memories import OTHER, TENANT, add_many, add_memories, add_tenant, jobctl
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -34,7 +34,7 @@ def occurrence(at: datetime = AT, stop: StopSignal | None = None) -> Occurrence:
 
 
 async def run(pool: Pool, at: datetime = AT, *, rate: float = 0.95, days: int = 7, **more: Any) -> Outcome:
-    params = DecayParams(at.date(), rate, days, allow_steep=True)
+    params = DecayParams(at, rate, days, allow_steep=True)
     return await decay(pool, params, more.pop("occurrence", occurrence(at)), **{"tenant": None, "dry_run": False, **more})
 
 
@@ -255,21 +255,9 @@ async def test_killed_at_any_moment_and_run_again_each_row_has_each_day_once(dat
         await add_many(pool, 60_000, DAY - timedelta(days=3))
         expected = {row["id"]: row["strength"] * 0.95**3 for row in await pool.fetch("SELECT id, strength FROM memories")}
         slot = AT.isoformat()
-        for moment in kills:
-            process = start_jobctl(database_url, "decay", "--slot", slot)
-            await _until_writing(pool, process)
-            await asyncio.sleep(moment)
-            process.kill()
-            process.communicate()
-        ended = jobctl(database_url, "decay", "--slot", slot, "--wait")
+        ended = await killed_and_run_again(database_url, pool, kills, "decay", "--slot", slot)
         assert ended.code == 0, ended.errors
 
         rows = await pool.fetch("SELECT id, strength, decayed_through FROM memories")
         assert len(rows) == len(expected)
         assert all(abs(row["strength"] - expected[row["id"]]) < 1e-9 and row["decayed_through"] == DAY for row in rows)
-
-
-async def _until_writing(pool: Pool, process: Any) -> None:
-    while process.poll() is None:
-        if await pool.fetchval("SELECT count(*) FROM rae_jobs.task_runs"):
-            return

@@ -19,9 +19,9 @@ from rae_jobctl.errors import ExitCode, SoftLimitReached
 from rae_jobctl.outcome import Outcome
 from rae_jobctl.settings import DatabaseSettings
 from rae_jobctl.slots import Slot
-from rae_jobctl.tasks.decay import walk
+from rae_jobctl.tasks import walk
+from rae_jobctl.tasks.decay.formulas import formula_of
 from rae_jobctl.tasks.decay.params import DecayParams
-from rae_jobctl.tasks.decay.statements import DECAY_ROWS, DUE_PAGES
 from rae_jobctl.tasks.decay.task import Occurrence, decay
 from tests.integration.memories import OTHER, TENANT, add_many, add_memories, add_tenant
 
@@ -37,7 +37,7 @@ JOB_ROLE, PASSWORD = "rae_tasks_of_walk_test", "secret"
 
 async def _decay(pool: Pool, slot: str = "walk", stop: StopSignal | None = None, tenant: str | None = None) -> Outcome:
     occurrence = Occurrence(Slot(slot, AT, "flag"), stop or StopSignal())
-    return await decay(pool, DecayParams(DAY, 0.95, 7, False), occurrence, tenant=tenant, dry_run=False)
+    return await decay(pool, DecayParams(AT, 0.95, 7), occurrence, tenant=tenant, dry_run=False)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_a_tenant_of_several_lists_of_places_is_walked_to_the_end(pool: Po
     monkeypatch.setattr(walk, "SMALL_SHARE", 2.0)
     await add_many(pool, 1000, BEFORE)
     await pool.execute("ANALYZE memories")
-    monkeypatch.setattr(walk, "DUE_PAGES", "no page must be read for a tenant that is a small part of the table")
+    monkeypatch.setattr(walk.Due, "places_of_pages", "no page must be read for a tenant that is a small part of the table")
     assert (await _decay(pool)).counters["decayed"] == 1000
 
 
@@ -165,7 +165,7 @@ async def test_one_look_changes_every_row_that_nobody_moves(pool: Pool, monkeypa
     looks: list[int] = []
     real = walk.Walk._by_pages
 
-    async def counted(self: walk.Walk) -> bool:
+    async def counted(self: walk.Walk) -> tuple[bool, bool]:
         done = await real(self)
         looks.append(self.run.counters["decayed"])
         return done
@@ -226,9 +226,9 @@ async def test_under_row_level_security_pages_and_places_are_still_read_directly
     try:
         async with open_pool(DatabaseSettings(url), "decay") as restricted, restricted.acquire() as connection:
             await connection.execute("SELECT set_config('app.current_tenant_id', $1, false)", str(TENANT))
-            common = (TENANT, DAY, [0.95], [0.0])
-            pages = await connection.fetch(f"EXPLAIN {DUE_PAGES}", TENANT, DAY, (0, 0), (4, 0), 100)
-            places = await connection.fetch(f"EXPLAIN {DECAY_ROWS}", *common, [(0, 1), (0, 2)])
+            formula = formula_of(DecayParams(AT, 0.95, 7), 0.95)
+            pages = await connection.fetch(f"EXPLAIN {formula.due.places_of_pages}", TENANT, DAY, (0, 0), (4, 0), 100)
+            places = await connection.fetch(f"EXPLAIN {formula.update}", TENANT, DAY, *formula.arguments, [(0, 1), (0, 2)])
     finally:
         await _unsecure(pool)
     assert any("Tid Range Scan" in row[0] for row in pages)

@@ -140,6 +140,14 @@ async def _person(world: World, tenant: UUID) -> list[UUID]:
         await world.insert("memory_feedback", tenant_id=tenant, **feedback)
     await world.insert("memory_feedback", id=uuid4(), tenant_id=tenant, query="where is alice?", memory_id=other, score=1.0)
     await world.insert("rae_jobs.extraction_state", memory_id=memories[0], tenant_id=tenant, last_error="refused 'Alice'")
+    gone = uuid4()
+    base = {"tenant_id": tenant, "run_id": uuid4()}
+    await world.insert("rae_jobs.archived_memories", memory_id=gone, memory={"content": "alice, once", "metadata": {}}, **base)
+    await world.insert("rae_jobs.archived_memories", memory_id=uuid4(), memory={"content": "malice", "metadata": {}}, **base)
+    of = {"content": "once", "metadata": {"source_memory_ids": [str(gone)]}}
+    await world.insert("rae_jobs.archived_memories", memory_id=uuid4(), memory=of, **base)
+    paris, seine = await world.node(tenant, "paris"), await world.node(tenant, "seine")
+    await world.edge(tenant, paris, seine, "LIES_ON", gone)
     await _graph(world, tenant, memories, other)
     await _reflections(world, tenant, memories, other)
     await _logs(world, tenant, memories)
@@ -261,7 +269,7 @@ async def test_what_rests_on_others_stays_without_the_person(world: World) -> No
     assert edge["properties"]["confidence"] == 0.9
     nodes = await world.pool.fetch("SELECT node_id, properties FROM knowledge_graph_nodes WHERE tenant_id = $1", TENANT)
     assert {row["node_id"] for row in nodes} >= {"tea", "assam", "community_1"}
-    assert not {"alice", "rome"} & {row["node_id"] for row in nodes}
+    assert not {"alice", "rome", "paris"} & {row["node_id"] for row in nodes}
     reflection = await world.pool.fetchrow("SELECT * FROM reflections WHERE tenant_id = $1 AND summary = 'Of tea.'", TENANT)
     assert reflection is not None
     assert reflection["source_memory_ids"] == [other]

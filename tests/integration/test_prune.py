@@ -9,7 +9,7 @@ import pytest
 
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.slots import Slot
-from rae_jobctl.tasks import prune as prune_module
+from rae_jobctl.tasks import walk
 from rae_jobctl.tasks.prune import PruneParams, prune
 from tests.integration.memories import OTHER, TENANT, add_memories, add_tenant, jobctl
 
@@ -74,13 +74,38 @@ async def test_a_dry_run_counts_and_deletes_nothing(database_url: str, pool: Poo
 
 
 async def test_many_looks_delete_all(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune_module, "LOOK", 7)
-    monkeypatch.setattr(prune_module, "BATCH", 3)
+    monkeypatch.setattr(walk, "FEW_ROWS", 7)
+    monkeypatch.setattr(walk, "BATCH_ROWS", 3)
     await add_tenant(pool)
     await add_memories(pool, 25, created_at=OLD)
 
+    monkeypatch.setattr(walk, "SMALL_SHARE", 2.0)
     outcome = await prune(pool, PruneParams(90, Slot("s", NOW, "flag"), StopSignal()), tenant=None, dry_run=False)
 
     assert outcome.counters["deleted"] == 25
     assert await kept(pool) == set()
     assert await pool.fetchval("SELECT sum(deleted_count) FROM rae_jobs.deletion_audit") == 25
+
+
+async def test_an_archive_keeps_the_whole_row_which_can_be_put_back(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool)
+    (memory,) = await add_memories(pool, created_at=OLD, content="kept as it was", tags=["a", "b"], metadata={"n": 1})
+    before = await pool.fetchval("SELECT to_jsonb(m) FROM memories AS m")
+
+    ended = jobctl(database_url, "prune", "--archive", "-o", "json", MEMORY_RETENTION_DAYS="90")
+
+    assert ended.code == 0, ended.errors
+    assert "1 episodic memories archived" in ended.json["message"]
+    assert await pool.fetchval("SELECT memory FROM rae_jobs.archived_memories WHERE memory_id = $1", memory) == before
+    assert await pool.fetchval("SELECT reason FROM rae_jobs.deletion_audit") == "archived"
+    await pool.execute(
+        "INSERT INTO memories SELECT (jsonb_populate_record(NULL::memories, memory)).* FROM rae_jobs.archived_memories"
+    )
+    assert await pool.fetchval("SELECT to_jsonb(m) FROM memories AS m") == before
+
+
+async def test_a_protected_memory_stays(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool)
+    await add_memories(pool, created_at=OLD, tags=["legal-hold"])
+    ended = jobctl(database_url, "prune", "-o", "json", MEMORY_RETENTION_DAYS="90")
+    assert ended.json["reason"] == "NothingToDo"

@@ -84,6 +84,45 @@
 {{- end }}
 {{- end }}
 
+{{/* "true" where Qdrant is configured, else nothing. */}}
+{{- define "rae-tasks.hasQdrant" -}}
+{{- if or .Values.qdrant.url .Values.qdrant.host -}}true{{- end -}}
+{{- end }}
+
+{{/* The port that tasks reach it at: of the URL, or what its scheme stands for. */}}
+{{- define "rae-tasks.qdrantPort" -}}
+{{- if .Values.qdrant.url -}}
+{{- $url := urlParse .Values.qdrant.url -}}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- $port | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- else -}}
+{{- int .Values.qdrant.port -}}
+{{- end -}}
+{{- end }}
+
+{{- define "rae-tasks.qdrantEnv" -}}
+{{- if include "rae-tasks.hasQdrant" . }}
+{{- with .Values.qdrant }}
+{{- if .url }}
+- name: QDRANT_URL
+  value: {{ .url | quote }}
+{{- else }}
+- name: QDRANT_HOST
+  value: {{ .host | quote }}
+- name: QDRANT_PORT
+  value: {{ include "rae-tasks.text" .port | quote }}
+{{- end }}
+- name: QDRANT_COLLECTION_NAME
+  value: {{ .collectionName | quote }}
+{{- if .existingSecret }}
+- name: QDRANT_API_KEY
+  valueFrom:
+    secretKeyRef: {name: {{ .existingSecret }}, key: {{ .existingSecretApiKeyKey }}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "rae-tasks.llmEnv" -}}
 {{- with .Values.llm }}
 - name: RAE_LLM_PROVIDER
@@ -113,8 +152,9 @@
 {{- define "rae-tasks.connectionEnv" -}}
 {{- $db := include "rae-tasks.databaseEnv" (dict "root" . "secret" .Values.database.existingSecret "user" .Values.database.user) | fromYamlArray -}}
 {{- $redis := include "rae-tasks.redisEnv" . | fromYamlArray -}}
+{{- $qdrant := include "rae-tasks.qdrantEnv" . | fromYamlArray -}}
 {{- $llm := include "rae-tasks.llmEnv" . | fromYamlArray -}}
-{{- concat $db $redis $llm | toJson -}}
+{{- concat $db $redis $qdrant $llm | toJson -}}
 {{- end }}
 
 {{/* What tells a pod which run it is: its Job, its CronJob, itself. Takes a dict: cronJob (may be empty), softLimit. */}}

@@ -8,7 +8,11 @@
 {{- range $key, $value := get $root.Values.tasks $name -}}
 {{- if not (kindIs "invalid" $value) -}}{{- $_ := set $task $key $value -}}{{- end -}}
 {{- end -}}
-{{- if not $task.args -}}{{- $_ := set $task "args" (list $name) -}}{{- end -}}
+{{- if not $task.args -}}
+{{- $_ := set $task "args" (list $name) -}}
+{{- if and (eq $name "check-consistency") $root.Values.qdrant.repair -}}{{- $_ := set $task "args" (list $name "--repair") -}}{{- end -}}
+{{- end -}}
+{{- if and $task.needsQdrant (not (include "rae-tasks.hasQdrant" $root)) -}}{{- $_ := set $task "enabled" false -}}{{- end -}}
 {{- if kindIs "invalid" $task.softLimitSeconds -}}{{- $_ := set $task "softLimitSeconds" $root.Values.time.softLimitSeconds -}}{{- end -}}
 {{- if kindIs "invalid" $task.graceSeconds -}}{{- $_ := set $task "graceSeconds" $root.Values.time.graceSeconds -}}{{- end -}}
 {{- if kindIs "invalid" $task.activeDeadlineSeconds -}}

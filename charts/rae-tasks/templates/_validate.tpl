@@ -4,6 +4,7 @@
 {{- include "rae-tasks.validateNames" . -}}
 {{- include "rae-tasks.validateConnections" . -}}
 {{- include "rae-tasks.validateTimes" . -}}
+{{- include "rae-tasks.validateMaintenance" . -}}
 {{- include "rae-tasks.validateSettings" (list "settings" .Values.settings) -}}
 {{- range $name, $task := .Values.tasks -}}
 {{- include "rae-tasks.validateSettings" (list (printf "tasks.%s.env" $name) ($task.env | default dict)) -}}
@@ -40,6 +41,9 @@
 {{- if and (eq .Values.llm.provider "openai") (not .Values.llm.existingSecret) (not .Values.llm.baseUrl) -}}
 {{- fail "llm.provider is openai, so llm.existingSecret must name the Secret with the API key, or llm.baseUrl an endpoint that wants none" -}}
 {{- end -}}
+{{- if and .Values.qdrant.existingSecret (not (include "rae-tasks.hasQdrant" .)) -}}
+{{- fail "qdrant.existingSecret is set, so qdrant.url or qdrant.host must say where Qdrant is, e.g. http://rae-qdrant:6333" -}}
+{{- end -}}
 {{- include "rae-tasks.checkSecret" . -}}
 {{- end }}
 
@@ -55,6 +59,18 @@
 {{- fail (printf "database.existingSecret: there is no Secret %q in namespace %q. Make it (%s), start a database for a trial (--set demo.enabled=true), or leave it for later (--set database.checkSecret=false)" $db.existingSecret .Release.Namespace $way) -}}
 {{- else if not (hasKey ($secret.data | default dict) $key) -}}
 {{- fail (printf "Secret %q in namespace %q has no key %q (it has: %s); database.%s names the key" $db.existingSecret .Release.Namespace $key (keys ($secret.data | default dict) | sortAlpha | join ", ") (ternary "passwordKey" "urlKey" (ne $db.host ""))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* run-maintenance runs the daily tasks itself; beside their own CronJobs each would have two slots a day. */}}
+{{- define "rae-tasks.validateMaintenance" -}}
+{{- $enabled := include "rae-tasks.enabledTasks" . | fromJsonArray -}}
+{{- if has "run-maintenance" $enabled -}}
+{{- range $part := list "check-consistency" "cleanup-expired-data" "decay" "decay-importance" -}}
+{{- if has $part $enabled -}}
+{{- fail (printf "tasks.run-maintenance and tasks.%s are both on, and the first runs the second; set tasks.%s to null, or tasks.run-maintenance.enabled to false" $part $part) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

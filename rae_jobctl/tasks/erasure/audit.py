@@ -28,7 +28,7 @@ SELECT DISTINCT unnest(deleted_ids) AS id
 FROM rae_jobs.deletion_audit
 WHERE tenant_id = $1
   AND reason = $2
-  AND table_name IN ('memories', 'reflections')
+  AND table_name IN ('memories', 'archived_memories', 'reflections')
   AND deleted_count > 0
   AND string_to_array(subject_hash, ',') && $3::text[]
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rae_jobctl.errors import ConfigError
-from rae_jobctl.tasks.erasure.rules import JOBS_RULES, JOBS_SCHEMA, PERSON, RAE_RULES, Action, Rule
+from rae_jobctl.tasks.erasure.rules import JOBS_RULES, JOBS_SCHEMA, ORDER, PERSON, RAE_RULES, Action, Rule
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection
@@ -164,8 +164,8 @@ async def read_catalogue(connection: Connection) -> Catalogue:
         raise ConfigError("the database has no table memories", hint="is DATABASE_URL that of RAE's database?")
     found = [table for table in map(_table, rows) if table is not None]
     names = {table.name for table in found}
-    order = {rule.table: number for number, rule in enumerate((*RAE_RULES, *JOBS_RULES))}
-    tables = sorted(found, key=lambda table: (order.get(table.name, len(order)), table.relation))
+    order = {name: number for number, name in reversed(list(enumerate(ORDER)))}
+    tables = sorted(found, key=lambda table: (order.get(table.name, len(ORDER)), table.relation))
     embeddings = next((row for row in rows if row["name"] == "memory_embeddings" and row["schema"] != JOBS_SCHEMA), None)
     return Catalogue(
         tuple(tables),

@@ -124,6 +124,12 @@ class Judge:
             values.update({c.name: _empty(c) for c in self.table.columns if c.name in self.table.rule.private})
         return Decision(values=values, anonymised=True)
 
+    def _archived(self, row: Mapping[str, Any], named: bool) -> Decision:
+        """An archived memory is a whole row of `memories` as JSON."""
+        kept = row.get("memory")
+        before = self._memory(kept if isinstance(kept, dict) else {}, named)
+        return before if before.delete else Decision(values=self.scrubbed(row))
+
     def _memory(self, row: Mapping[str, Any], named: bool) -> Decision:
         """A memory of the person goes, and so does one that was derived from erased memories alone."""
         metadata = row.get("metadata")
@@ -170,6 +176,7 @@ class Judge:
 _DECIDE: dict[Action, Callable[[Judge, Mapping[str, Any], bool], Decision]] = {
     Action.DELETE: Judge._delete,
     Action.MEMORY: Judge._memory,
+    Action.ARCHIVED: Judge._archived,
     Action.REFLECTION: Judge._reflection,
     Action.NODE: Judge._node,
     Action.EDGE: Judge._edge,

@@ -147,6 +147,8 @@ class Dependents:
         """Called with the rows that are about to be deleted."""
         if action is Action.MEMORY:
             await self._memories([row["id"] for row in rows])
+        if action is Action.ARCHIVED:
+            self.gone.erased += [row["memory_id"] for row in rows]
         if action is Action.REFLECTION:
             await self._reflections([row["id"] for row in rows])
 

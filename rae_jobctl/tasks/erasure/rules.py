@@ -14,7 +14,8 @@ class Action(StrEnum):
     """What happens to a row that names the person.
 
     - DELETE: it goes.
-    - MEMORY, REFLECTION, NODE, EDGE: it goes, or what rests on erased memories is taken out of it; what depends on it follows.
+    - MEMORY, ARCHIVED, REFLECTION, NODE, EDGE: it goes, or what rests on erased memories is taken out of it; what depends on it
+      follows.
     - ANONYMISE: it stays, for others rely on the log, without the person.
     - SCRUB: it stays, with the identifiers replaced and what quotes erased memories taken out, unless it is about such a memory.
     - REPORT: a person must decide; nothing is changed.
@@ -22,6 +23,7 @@ class Action(StrEnum):
 
     DELETE = "delete"
     MEMORY = "memory"
+    ARCHIVED = "archived"
     REFLECTION = "reflection"
     NODE = "node"
     EDGE = "edge"
@@ -66,7 +68,6 @@ def _log(table: str, skip: tuple[str, ...] = ()) -> Rule:
     return Rule(table, Action.ANONYMISE, "logs", skip=skip, person=PERSON, private=_PRIVATE)
 
 
-#: In the order of the work: what others rest on comes first.
 RAE_RULES: tuple[Rule, ...] = (
     Rule("memories", Action.MEMORY, "memories", skip=("layer", "memory_type", "info_class", "content_hash"), linked=True),
     Rule("memory_feedback", Action.DELETE, "feedback", linked=True),
@@ -95,6 +96,7 @@ RAE_RULES: tuple[Rule, ...] = (
 
 #: What this project keeps. A column of text here must be in `covered` or in `skip`: a test goes through the catalogue.
 JOBS_RULES: tuple[Rule, ...] = (
+    Rule("archived_memories", Action.ARCHIVED, "memories", linked=True, covered=("memory",)),
     Rule(
         "task_runs",
         Action.SCRUB,
@@ -119,6 +121,9 @@ JOBS_RULES: tuple[Rule, ...] = (
         covered=("deleted_keys",),
     ),
 )
+
+#: In the order of the work: what others rest on comes first, and what an erased memory was may be in the archive alone.
+ORDER = ("archived_memories", *(rule.table for rule in (*RAE_RULES, *JOBS_RULES)))
 
 JOBS_SCHEMA = "rae_jobs"
 #: Tables of rae_jobs that belong to no tenant and hold nothing about anybody.

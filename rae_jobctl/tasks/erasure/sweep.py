@@ -28,6 +28,8 @@ _FIRST_PAGES, _LEAST_PAGES, _MOST_PAGES = 256, 8, 16_384
 _LOOK_SECONDS = 0.25
 #: A look that finds nothing is remembered so often, that a stopped run need not look again.
 _REMEMBER_SECONDS = 5.0
+#: Tables whose rows others rest on, by id.
+SOURCES = ("archived_memories", "memories", "reflections")
 DELETED, REWRITTEN, ANONYMISED = "deleted", "rewritten", "anonymised"
 Place = tuple[int, int]
 
@@ -109,9 +111,10 @@ class Sweep:
                         kind = _kind(decision)
                         if kind:
                             counts[kind] = counts.get(kind, 0) + 1
-                        if decision.delete and isinstance(row.get("id"), UUID):
-                            gone.setdefault(table.name, set()).add(row["id"])
-        if table.name in ("memories", "reflections"):
+                        id_ = row.get("id") or row.get("memory_id")
+                        if decision.delete and isinstance(id_, UUID):
+                            gone.setdefault(table.name, set()).add(id_)
+        if table.name in SOURCES:
             self.erased.add(list(gone.get(table.name, ())))
         return counts
 
@@ -214,7 +217,7 @@ def batches(places: Sequence[Place], size: int) -> Iterator[Sequence[Place]]:
 
 
 def _batch_size(table: Table) -> int:
-    deleting = (Action.DELETE, Action.MEMORY, Action.REFLECTION, Action.NODE, Action.EDGE)
+    deleting = (Action.DELETE, Action.MEMORY, Action.ARCHIVED, Action.REFLECTION, Action.NODE, Action.EDGE)
     return DELETE_BATCH if table.rule is not None and table.rule.action in deleting else REWRITE_BATCH
 
 

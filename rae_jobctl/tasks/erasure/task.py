@@ -26,9 +26,10 @@ from rae_jobctl.tasks.erasure.catalogue import Catalogue, read_catalogue
 from rae_jobctl.tasks.erasure.dependents import followers
 from rae_jobctl.tasks.erasure.elsewhere import Requests, forget_cached, forget_requests
 from rae_jobctl.tasks.erasure.subject import Subject, subject_of
-from rae_jobctl.tasks.erasure.sweep import Erased, Erasing, Sweep
+from rae_jobctl.tasks.erasure.sweep import SOURCES, Erased, Erasing, Sweep
 from rae_jobctl.tasks.erasure.words import Words
 from rae_jobctl.tasks.repeated import already_done
+from rae_jobctl.tasks.vectors.outbox import delete_queued_vectors
 
 if TYPE_CHECKING:
     from rae_jobctl.db.ledger import Run
@@ -123,6 +124,8 @@ async def _erase(pool: Pool, job: _Job) -> Outcome:
         if run.already_finished is not None:
             return already_done(run)
         remaining = await _rounds(run, job)
+        run.check_stop()
+        await delete_queued_vectors(pool, job.tenant.id, job.params.stop)
         elsewhere = await _elsewhere(job, dry_run=False)
         result = {**_result(job, _by_table(run.counters)), **elsewhere}
         await _refuse_leftovers(run, job, remaining, result)
@@ -234,7 +237,7 @@ async def _previewed(session: _ReadOnly, job: _Job) -> dict[str, dict[str, int]]
     while len(job.erased.ids) != known:
         known = len(job.erased.ids)
         for table in changing:
-            if table.name in ("memories", "reflections"):
+            if table.name in SOURCES:
                 await sweep.preview(table, gone)
     tables: dict[str, dict[str, int]] = {}
     for table in changing:

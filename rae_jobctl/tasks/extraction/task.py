@@ -97,7 +97,7 @@ async def extract_graph(
         await require_schema(connection)
         tenant = await resolve_tenant(connection, params.tenant)
     key = RunKey(TASK, tenant.id, slot.key, params.project, params.shard)
-    resource = Resource("graph", "shared") if params.store else None
+    resource = [Resource("graph", "shared")] if params.store else []
     about = _arguments(params, provider)
     async with open_run(pool, key, resource=resource, arguments=about, stop=stop, wait=wait) as run:
         if run.already_finished is not None:
@@ -144,20 +144,25 @@ async def _select(job: _Job) -> deque[_Work]:
             found = await selection.load(connection, job.tenant.id, params.project, ids)
             job.count(memories=len(found.fresh) + len(found.extracted), notFound=len(found.missing))
             job.count(alreadyExtracted=len(found.extracted))
+            _require_any(run, params)
             run.cursor = {"todo": [str(memory.id) for memory in found.fresh]}
     else:
         async with run.reading() as connection:
             ids = [UUID(text) for text in run.cursor["todo"]]
             found = await selection.load(connection, job.tenant.id, params.project, ids)
+    job.progress.total = len(found.fresh)
+    size = job.provider.batch_size
+    return deque(_Work(found.fresh[i : i + size]) for i in range(0, len(found.fresh), size))
+
+
+def _require_any(run: Run, params: ExtractionParams) -> None:
+    """Refuse a choice of nothing; within the batch that would write it down, so that a later attempt looks again."""
     if params.memory_ids and run.counters.get("notFound", 0) == len(set(params.memory_ids)):
         raise BadDataError(
             f"none of the {len(set(params.memory_ids))} memories named is in project {params.project!r} of this tenant",
             reason="MemoriesNotFound",
             hint="check the ids, --tenant and --project",
         )
-    job.progress.total = len(found.fresh)
-    size = job.provider.batch_size
-    return deque(_Work(found.fresh[i : i + size]) for i in range(0, len(found.fresh), size))
 
 
 async def _worker(job: _Job, queue: deque[_Work]) -> None:

@@ -1,1 +1,1 @@
-"""Vectors in Qdrant, which follow the memories in PostgreSQL."""
+"""Vectors that follow the memories: deletions by an outbox, and the comparison of both sides."""

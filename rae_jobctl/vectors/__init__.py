@@ -1,0 +1,1 @@
+"""The vector store, Qdrant: settings and the few calls that the tasks need."""
