@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from rae_jobctl.tasks.erasure.words import Words
+from tests.fake_qdrant.server import fake_qdrant
 from tests.integration.memories import OTHER, TENANT, Ended, add_tenant, environment, jobctl
 
 if TYPE_CHECKING:
@@ -350,11 +351,18 @@ async def test_the_context_cache_goes_and_other_tenants_keep_theirs(world: World
         }
 
 
-async def test_vectors_are_queued_where_qdrant_is(world: World) -> None:
-    world.erase("--yes", QDRANT_URL="http://qdrant:6333")
-    rows = await world.pool.fetch("SELECT tenant_id, memory_id FROM rae_jobs.vector_deletions")
-    assert {row["memory_id"] for row in rows} > set(world.memories[TENANT])
-    assert {row["tenant_id"] for row in rows} == {TENANT}
+async def test_vectors_go_and_wait_for_a_qdrant_that_is_away(world: World) -> None:
+    with fake_qdrant() as qdrant:
+        qdrant.create()
+        mine, theirs = world.memories[TENANT], world.memories[OTHER]
+        stay = await world.pool.fetch("SELECT id FROM memories WHERE tenant_id = $1 AND content LIKE 'malice%'", TENANT)
+        qdrant.add(TENANT, [*mine, *(row["id"] for row in stay)])
+        qdrant.add(OTHER, theirs)
+        away = world.erase("--yes", "--slot", "ticket", QDRANT_URL="http://127.0.0.1:1")
+        assert away.code == 75
+        assert await world.pool.fetchval("SELECT count(*) FROM rae_jobs.vector_deletions") > len(mine)
+        assert world.erase("--yes", "--slot", "ticket", QDRANT_URL=qdrant.url).code == 0
+        assert qdrant.ids() == {str(one) for one in (*theirs, *(row["id"] for row in stay))}
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,10 @@ class Dependents:
         if action is Action.MEMORY:
             await self._memories([row["id"] for row in rows])
         if action is Action.ARCHIVED:
-            self.gone.erased += [row["memory_id"] for row in rows]
+            archived = [row["memory_id"] for row in rows]
+            # Whoever archived them may have had no Qdrant at hand.
+            await queue_vector_deletions(self.connection, self.subject.tenant_id, archived)
+            self.gone.erased += archived
         if action is Action.REFLECTION:
             await self._reflections([row["id"] for row in rows])
 
