@@ -1,4 +1,4 @@
-"""The little of the Kubernetes API that a task needs which makes requests: create and list custom resources.
+"""The little of the Kubernetes API that a task needs which makes or erases requests: create, list and delete custom resources.
 
 Plain HTTP with the pod's own token: the `kubernetes` package would add a second to the start of every run.
 """
@@ -16,12 +16,15 @@ import httpx
 
 from rae_jobctl.errors import ConfigError, TaskError, TransientError
 from rae_jobctl.settings import Environment, text
+from rae_jobctl.tasks.erasure.elsewhere import StoredRequest
 from rae_jobctl.tasks.scheduling.board import GROUP_LABEL, Known, Wanted
 
 API = "apis/tasks.rae.dev/v1alpha1"
 PLURALS = {"GraphExtractionRequest": "graphextractionrequests", "ReflectionRequest": "reflectionrequests"}
 _FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PAGE = 500
+#: What is there already, or no more, is as it should be.
+_FINE = {"POST": (httpx.codes.CONFLICT,), "DELETE": (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT)}
 
 
 class KubeBoard:
@@ -105,8 +108,41 @@ class KubeBoard:
         }
         return (await self._send("POST", self._path(wanted.kind), json=body)).status_code != httpx.codes.CONFLICT
 
+    async def everything(self) -> list[StoredRequest]:
+        """All custom resources of our group in the namespace, of whatever kinds the API server has.
+
+        Raises:
+            TransientError, ConfigError: as `create`.
+        """
+        kinds = (await self._send("GET", f"/{API}")).json().get("resources", [])
+        plurals = [kind["name"] for kind in kinds if kind.get("namespaced") and "/" not in kind["name"]]
+        return [request for plural in plurals for request in await self._all(plural)]
+
+    async def _all(self, plural: str) -> list[StoredRequest]:
+        found: list[StoredRequest] = []
+        query: dict[str, str | int] = {"limit": _PAGE}
+        while True:
+            page = (await self._send("GET", self._place(plural), params=query)).json()
+            found += [_stored(plural, item) for item in page.get("items", [])]
+            rest = page.get("metadata", {}).get("continue")
+            if not rest:
+                return found
+            query = {**query, "continue": rest}
+
+    async def delete(self, request: StoredRequest) -> None:
+        """Delete a request; its Jobs and pods follow. One that is gone, or was made anew under its name, is left alone.
+
+        Raises:
+            TransientError, ConfigError: as `create`.
+        """
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": request.uid}}
+        await self._send("DELETE", f"{self._place(request.plural)}/{request.name}", json=body)
+
+    def _place(self, plural: str) -> str:
+        return f"/{API}/namespaces/{self._namespace}/{plural}"
+
     def _path(self, kind: str) -> str:
-        return f"/{API}/namespaces/{self._namespace}/{PLURALS[kind]}"
+        return self._place(PLURALS[kind])
 
     async def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
@@ -114,7 +150,7 @@ class KubeBoard:
         except httpx.HTTPError as error:
             message = f"cannot reach the Kubernetes API ({type(error).__name__})"
             raise TransientError(message, reason="KubernetesUnreachable") from None
-        if response.is_success or (method == "POST" and response.status_code == httpx.codes.CONFLICT):
+        if response.is_success or response.status_code in _FINE.get(method, ()):
             return response
         raise _refused(response, path)
 
@@ -149,3 +185,8 @@ def _known(item: Mapping[str, Any]) -> Known:
     conditions = item.get("status", {}).get("conditions", [])
     finished = any(c.get("type") == "Finished" and c.get("status") == "True" for c in conditions)
     return Known(str(metadata.get("name", "")), finished, metadata.get("labels", {}))
+
+
+def _stored(plural: str, item: dict[str, Any]) -> StoredRequest:
+    metadata = item.get("metadata", {})
+    return StoredRequest(plural, str(metadata.get("name", "")), str(metadata.get("uid", "")), item)

@@ -31,6 +31,7 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry("decay", "decay", "Decay the strength of memories, once for each day.", _LIFE_CYCLE),
     CommandEntry("cleanup-expired-data", "cleanup_expired_data", "Delete what is older than its class may be kept.", _LIFE_CYCLE),
     CommandEntry("run-maintenance", "run_maintenance", "Run decay, retention and the consistency check in one.", _LIFE_CYCLE),
+    CommandEntry("erase-user", "erase_user", "Erase all of one person's data of one tenant (GDPR, Article 17).", _LIFE_CYCLE),
     CommandEntry("prune", "prune", "Deprecated: delete episodic memories older than MEMORY_RETENTION_DAYS.", _LIFE_CYCLE, True),
     CommandEntry(
         "check-consistency", "check_consistency", "Compare memories with Qdrant's vectors, and mend what differs.", _LIFE_CYCLE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rae_jobctl.db.migrate import Say, quote_identifier, under_short_lock
@@ -23,13 +24,25 @@ _CLEANS = (
     "graph_triples",
     "idea_field_edges",
     "memory_feedback",
+    "metrics_timeseries",
     "reflection_audits",
     "reflection_relationships",
     "reflection_usage_log",
     "semantic_nodes",
     "token_savings_log",
+    "user_tenant_roles",
 )
 _POLICY = "rae_jobs_tenant"
+
+# Whatever else RAE keeps of a tenant: an erasure looks there too, and says what it finds.
+_OTHERS = """
+SELECT c.oid::regclass::text AS name
+FROM pg_class AS c
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
+WHERE c.relkind IN ('r', 'p')
+  AND c.relnamespace = (SELECT m.relnamespace FROM pg_class AS m WHERE m.oid = to_regclass('memories'))
+  AND c.relname <> ALL ($1)
+"""
 
 # Tables of RAE with row-level security whose policies our role is not meant by yet.
 _SECURED = """
@@ -61,15 +74,16 @@ async def grant_to(connection: Connection, role: str, say: Say, patience: float)
             f"RAE_JOB_ROLE names no role: {role!r}", hint=f"CREATE ROLE {quote_identifier(role)} LOGIN PASSWORD '...'"
         )
     quoted = quote_identifier(role)
-    for statement in await _grants(connection, quoted):
+    others = [row["name"] for row in await connection.fetch(_OTHERS, [*_WRITES, *_READS, *_CLEANS])]
+    for statement in await _grants(connection, quoted, others):
         await connection.execute(statement)
-    secured = await connection.fetch(_SECURED, [*_WRITES, *_READS, *_CLEANS], role, _POLICY)
+    secured = await connection.fetch(_SECURED, [*_WRITES, *_READS, *_CLEANS, *others], role, _POLICY)
     for row in secured:
         say(f"  row-level security on {row['name']}: policy {_POLICY} for the job role")
         await under_short_lock(connection, _policy(row["name"], row["tenant_type"], quoted), say, patience)
 
 
-async def _grants(connection: Connection, role: str) -> list[str]:
+async def _grants(connection: Connection, role: str, others: Sequence[str]) -> list[str]:
     rows = await connection.fetch(
         "SELECT t AS name, to_regclass(t)::text AS found FROM unnest($1::text[]) AS t", [*_WRITES, *_READS, *_CLEANS]
     )
@@ -86,6 +100,7 @@ async def _grants(connection: Connection, role: str) -> list[str]:
         *writes,
         *reads,
         *cleans,
+        *(f"GRANT SELECT ON {name} TO {role}" for name in others),
     ]
 
 
