@@ -36,6 +36,7 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry(
         "check-consistency", "check_consistency", "Compare memories with Qdrant's vectors, and mend what differs.", _LIFE_CYCLE
     ),
+    CommandEntry("doctor", "doctor", "Look for what is amiss with the installation.", _OPERATE),
     CommandEntry("backfill", "backfill", "Make good on purpose what was missed.", _OPERATE),
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
     CommandEntry("runs", "runs", "Show what has run; watch it, stop it, run it again.", _OPERATE),

@@ -25,7 +25,12 @@ _MAX_FILE = 64 * 1024
 
 @app.command(epilog="Example: rae-jobctl erase-user --tenant demo-tenant --identifier-file - --dry-run")
 def erase_user(
-    tenant: Annotated[str, typer.Option("--tenant", help="Whose data: tenant by UUID or by unique name.", show_default=False)],
+    tenant: Annotated[
+        str,
+        typer.Option(
+            "--tenant", envvar="RAE_ERASE_TENANT", help="Whose data: tenant by UUID or by unique name.", show_default=False
+        ),
+    ],
     identifier: Annotated[
         list[str] | None,
         typer.Option("--identifier", help="Of the person: a name, an address, an id. Again for another one.", show_default=False),

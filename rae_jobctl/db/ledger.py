@@ -271,7 +271,7 @@ async def open_run(
         Also whatever the block raises, after it has been recorded.
     """
     async with pool.acquire() as connection:
-        await _prove_affinity(pool, connection)
+        await prove_affinity(pool, connection)
         await connection.execute(_SESSION)
         try:
             resources = [resource] if isinstance(resource, Resource) else list(resource)
@@ -347,7 +347,7 @@ def _identity(request: Request | None) -> tuple[str | None, ...]:
     return (env.get("RAE_POD_NAME") or None, env.get("RAE_JOB_NAME") or None, *about)
 
 
-async def _prove_affinity(pool: Pool, connection: Connection) -> None:
+async def prove_affinity(pool: Pool, connection: Connection) -> None:
     """Two connections of ours must be two server processes, and ours must stay the same while the other is busy."""
     mine = await connection.fetchval("SELECT pg_backend_pid()")
     async with pool.acquire() as other, other.transaction(readonly=True):

@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ _FRUITLESS_LOOKS = 5
 #: A row that RAE keeps locked must not keep our other rows of the batch locked with it.
 _LOCK_TIMEOUT_MS = 500
 _LOCK_TRIES = 20
+#: Transactions that no RAE need have made: statistics that autovacuum writes.
+_FEW_STRANGERS = 2
 _PAGE, _FOUND = "page", "found"
 #: Page, and number within it.
 Place = tuple[int, int]
@@ -71,6 +74,7 @@ SELECT pg_stat_get_xact_tuples_updated(c.oid) AS updated, pg_stat_get_xact_tuple
 FROM pg_class AS c
 WHERE c.oid = to_regclass($1)
 """
+_NEXT_XID = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 _TABLE_SIZE = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint"
 # Whether the tenant has more than $2 rows and more than the share $3 of the table; counted in its index no further than needed.
 _FILLS_TABLE = """
@@ -121,6 +125,19 @@ class Due:
         return f"SELECT m.ctid FROM {self.table} AS m WHERE {self.where} AND {bounds} LIMIT {self.parameter(3)}"  # noqa: S608
 
 
+class Again(Enum):
+    """When to look for due rows once more after a look over all of them, until nothing is found.
+
+    NEVER: what is left waits for the next run. ALWAYS: one change makes other rows due. WHEN_MOVED: an update of RAE puts a row's
+    new version where the look has been already; so when others have written meanwhile. (Any reading reclaims what we left dead,
+    which somebody has to do one day, but where nobody wrote it would be the only reason to write the pages once more.)
+    """
+
+    NEVER = auto()
+    ALWAYS = auto()
+    WHEN_MOVED = auto()
+
+
 @dataclass(frozen=True)
 class Manner:
     """How to walk.
@@ -128,12 +145,12 @@ class Manner:
     Attributes:
         striped: an update, whose new versions need room.
         sparse: due rows are few and an index finds them, however large the tenant is.
-        again: look until nothing is found, because RAE moves rows out of sight or one change makes other rows due.
+        again: whether one look over all may leave rows behind.
     """
 
     striped: bool = False
     sparse: bool = False
-    again: bool = False
+    again: Again = Again.NEVER
 
 
 @dataclass
@@ -156,6 +173,8 @@ class Walk:
     progress: Progress
     stop: StopSignal
     changed: int = 0
+    _batches: int = 0
+    _missed: bool = False
     _stripes: int = 1
     _hot: float = 1.0
     _held: float = 0.0
@@ -170,12 +189,26 @@ class Walk:
         fills = await self._fills_table()
         fruitless = 0
         while fruitless < _FRUITLESS_LOOKS:
-            before = self.changed
+            before, alone, self._missed = self.changed, await self._strangers(), False
             found, whole = await (self._by_pages() if fills else self._by_places())
-            if not found or (whole and not self.manner.again):
+            if not found or (whole and not await self._look_again(alone)):
                 break
             fruitless = 0 if self.changed > before else fruitless + 1
         return self.changed
+
+    async def _look_again(self, before: int | None) -> bool:
+        """Whether another look is worth its reading of the table: not when nobody else wrote anything meanwhile."""
+        if self.manner.again is not Again.WHEN_MOVED or before is None:
+            return self.manner.again is not Again.NEVER
+        now = await self._strangers()
+        return self._missed or now is None or now - before > _FEW_STRANGERS
+
+    async def _strangers(self) -> int | None:
+        """A count of the transactions of others that grows as they write; None in the middle of a look, begun who knows when."""
+        if _PAGE in (self.run.cursor or {}):
+            return None
+        async with self.run.reading() as connection:
+            return int(await connection.fetchval(_NEXT_XID)) - self._batches
 
     async def _fills_table(self) -> bool:
         async with self.run.reading() as connection:
@@ -201,7 +234,7 @@ class Walk:
 
     async def _change_places(self, places: list[Place], connection: Connection) -> int:
         self.run.done = (self.run.done or 0) + len(places)
-        return await self.change(connection, places)
+        return await self._change(connection, places)
 
     async def _by_pages(self) -> tuple[bool, bool]:
         """As `_by_places`. A look may take many attempts: the cursor says how far it is and what it has found."""
@@ -270,12 +303,18 @@ class Walk:
         if tidy is not None:
             # Going through pages makes PostgreSQL reclaim what the stripe before has left dead; reading single places would not.
             await connection.execute(_TIDY_PAGES.format(table=self.due.table), (tidy[0], 0), (tidy[1], 0))
-        count = await self.change(connection, places) if places else 0
+        count = await self._change(connection, places) if places else 0
         if self.manner.striped:
             row = await connection.fetchrow(_HOT, self.due.table)
             self._hot = row["hot"] / row["updated"] if row and row["updated"] else 1.0
         self.run.cursor = {**(self.run.cursor or {}), _PAGE: following, _FOUND: found + count}
         self.run.done = following
+        return count
+
+    async def _change(self, connection: Connection, places: list[Place]) -> int:
+        count = await self.change(connection, places)
+        # One of them has moved since it was looked for.
+        self._missed = self._missed or count < len(places)
         return count
 
     async def _batch(self, change: Callable[[Connection], Awaitable[int]]) -> None:
@@ -294,6 +333,7 @@ class Walk:
                 if tries == _LOCK_TRIES:
                     raise
                 await self.stop.pause(0.1 * tries)
+        self._batches += 1
         self.changed += count
         self.progress.advance(count)
 

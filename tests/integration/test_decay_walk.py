@@ -76,7 +76,7 @@ async def test_what_is_too_far_behind_is_counted_once_over_slices(pool: Pool) ->
 
 @pytest.mark.usefixtures("small_steps")
 async def test_rows_that_rae_changes_meanwhile_have_their_day_too(pool: Pool) -> None:
-    await add_many(pool, 3000, BEFORE)
+    await add_many(pool, 12_000, BEFORE)
     ended = asyncio.Event()
 
     async def rae() -> int:
@@ -169,7 +169,7 @@ async def test_one_look_changes_every_row_that_nobody_moves(pool: Pool, monkeypa
 
     monkeypatch.setattr(walk.Walk, "_by_pages", counted)
     await _decay(pool)
-    assert looks == [5000, 5000]
+    assert looks == [5000]
 
 
 async def test_the_new_versions_of_full_pages_find_room_beside_the_old(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from rae_jobctl.tasks.deletion import Audit, Deletion, delete_due
 from rae_jobctl.tasks.fleet import chosen_tenants, for_each_tenant
 from rae_jobctl.tasks.repeated import already_done
 from rae_jobctl.tasks.vectors.outbox import delete_queued_vectors
-from rae_jobctl.tasks.walk import Due, Manner, Place, Walk
+from rae_jobctl.tasks.walk import Again, Due, Manner, Place, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,7 @@ async def _decay_tenant(pool: Pool, params: DecayParams, formula: Formula, tenan
             return already_done(run)
         progress = Progress(None, "memories")
         fading = _Fading(run, formula, params, await _may_be_behind(run, params))
-        await Walk(run, formula.due, fading.change, Manner(striped=True, again=True), progress, occurrence.stop).all()
+        await Walk(run, formula.due, fading.change, Manner(striped=True, again=Again.WHEN_MOVED), progress, occurrence.stop).all()
         if not params.importance:
             await delete_due(run, expired(params.at), progress, occurrence.stop)
             run.check_stop()

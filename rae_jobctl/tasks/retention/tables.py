@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rae_jobctl.errors import ConfigError
 from rae_jobctl.tasks.deletion import Audit, Deletion
-from rae_jobctl.tasks.walk import Due, Manner
+from rae_jobctl.tasks.walk import Again, Due, Manner
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Record
@@ -124,7 +124,9 @@ class Found:
         arguments = (cutoff, list(protected)) if table.tagged else (cutoff,)
         due = Due(f'm."{table.age}" < $2 AND {table.condition}', arguments, table.name, self.tenant)
         audit, counter = Audit(table.data_class, "retention"), f"{table.data_class}/{table.name}"
-        return Deletion(due, audit, counter, Manner(again=table.again), self.key, self.key_is_uuid)
+        return Deletion(
+            due, audit, counter, Manner(again=Again.ALWAYS if table.again else Again.NEVER), self.key, self.key_is_uuid
+        )
 
 
 async def find_tables(connection: Connection) -> tuple[list[Found], list[str]]:
