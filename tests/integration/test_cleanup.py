@@ -137,6 +137,38 @@ async def test_logs_go_by_their_own_days_and_tables_that_are_not_there_are_named
     assert "cost_logs" not in outcome.result["skippedTables"]
 
 
+@pytest.mark.parametrize(("kind", "hours"), [("timestamp", 1), ("date", 24), ("timestamptz", 1)])
+async def test_a_time_without_a_zone_is_taken_as_utc(database_url: str, pool: Pool, kind: str, hours: int) -> None:
+    await add_tenant(pool)
+    await pool.execute(f"CREATE TABLE cost_logs (id serial PRIMARY KEY, tenant_id varchar(255), timestamp {kind})")
+    await pool.execute(f"ALTER DATABASE {database_url.rsplit('/', 1)[1]} SET timezone = 'Asia/Tokyo'")
+    limit = NOW - timedelta(days=1095)
+    for at in (limit - timedelta(hours=hours), limit + timedelta(hours=hours)):
+        await pool.execute(
+            f"INSERT INTO cost_logs (tenant_id, timestamp) SELECT $1, ($2::timestamptz AT TIME ZONE 'UTC')::timestamp"
+            f"{' AT TIME ZONE ' + repr('UTC') if kind == 'timestamptz' else ''}",
+            str(TENANT),
+            at,
+        )
+
+    async with open_pool(DatabaseSettings(database_url), "test") as abroad:
+        outcome = await run(abroad)
+
+    assert outcome.counters["cost_logs"] == 1
+    assert await pool.fetchval("SELECT array_agg(id) FROM cost_logs") == [2]
+
+
+async def test_what_has_the_name_of_a_table_and_is_something_else_is_skipped(pool: Pool) -> None:
+    await add_tenant(pool)
+    await pool.execute(
+        "CREATE VIEW embeddings AS SELECT m.tenant_id, e.* FROM memory_embeddings AS e JOIN memories AS m ON m.id = e.memory_id"
+    )
+    await pool.execute("CREATE TABLE cost_logs (tenant_id uuid, timestamp bigint)")
+    await pool.execute("CREATE TABLE audit_logs (tenant_id integer, timestamp timestamptz)")
+    outcome = await run(pool)
+    assert set(outcome.result["skippedTables"]) >= {"embeddings", "cost_logs", "audit_logs"}
+
+
 async def test_old_embeddings_go_and_their_memories_stay(pool: Pool) -> None:
     await add_tenant(pool)
     await add_tenant(pool, OTHER, "other")
@@ -303,14 +335,15 @@ async def test_the_soft_limit_slices_it_and_the_next_attempt_goes_on_at_the_tabl
     assert (outcome.counters["episodic"], outcome.counters["audit_logs"]) == (1500, 2000)
 
 
-async def test_a_role_without_the_rights_is_told_so(database_url: str, pool: Pool) -> None:
+@pytest.mark.parametrize("right", ["DELETE", "UPDATE"])
+async def test_a_role_without_the_rights_is_told_so(database_url: str, pool: Pool, right: str) -> None:
     role = f"bare_{uuid4().hex[:8]}"
     await pool.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
     try:
         from rae_jobctl.db.grants import grant_to
 
         await grant_to(pool, role, lambda line: None, 5)  # type: ignore[arg-type]
-        await pool.execute(f"REVOKE DELETE ON access_logs FROM {role}")
+        await pool.execute(f"REVOKE {right} ON access_logs FROM {role}")
         parts = database_url.split("@")
         ended = jobctl(f"postgresql://{role}:secret@{parts[1]}", "cleanup-expired-data", "-o", "json")
     finally:
