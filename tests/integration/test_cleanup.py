@@ -313,6 +313,42 @@ async def test_a_large_tenant_and_a_small_one_lose_the_same_rows(pool: Pool, mon
     assert await pool.fetchval("SELECT sum(deleted_count) FROM rae_jobs.deletion_audit") == 1500
 
 
+async def test_rows_that_an_index_finds_in_another_order_all_go(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "FEW_ROWS", 300)
+    monkeypatch.setattr(walk, "BATCH_ROWS", 100)
+    await add_tenant(pool)
+    await pool.execute("ALTER TABLE access_logs SET (autovacuum_enabled = false)")
+    await _log_access(pool, NOW, 40_000)
+    # What the planner knows is that next to none is old, so that it takes the index of the times.
+    await pool.execute("ANALYZE access_logs")
+    await _log_access(pool, ANCIENT, 4000)
+    await pool.execute("UPDATE access_logs SET timestamp = timestamp - random() * interval '1 day' WHERE timestamp < $1", NOW)
+
+    outcome = await run(pool)
+
+    assert outcome.counters["audit_logs"] == 4000
+
+
+async def test_a_partitioned_table_is_cleaned_however_large_the_tenant_is(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "FEW_ROWS", 300)
+    await add_tenant(pool)
+    await pool.execute(
+        "CREATE TABLE audit_trail_log (entry_id uuid DEFAULT gen_random_uuid(), tenant_id text, timestamp timestamptz) "
+        "PARTITION BY RANGE (timestamp)"
+    )
+    await pool.execute("CREATE TABLE first PARTITION OF audit_trail_log FOR VALUES FROM (MINVALUE) TO ('2010-01-01')")
+    await pool.execute("CREATE TABLE second PARTITION OF audit_trail_log FOR VALUES FROM ('2010-01-01') TO (MAXVALUE)")
+    for at in (datetime(2001, 1, 1, tzinfo=UTC), datetime(2011, 1, 1, tzinfo=UTC), NOW):
+        insert = "INSERT INTO audit_trail_log (tenant_id, timestamp) SELECT $1, $2 FROM generate_series(1, 500)"
+        await pool.execute(insert, str(TENANT), at)
+
+    outcome = await run(pool)
+
+    assert outcome.counters["audit_logs"] == 1000
+    assert await pool.fetchval("SELECT count(*) FROM audit_trail_log") == 500
+    assert await pool.fetchval("SELECT sum(deleted_count) FROM rae_jobs.deletion_audit") == 1000
+
+
 async def test_the_soft_limit_slices_it_and_the_next_attempt_goes_on_at_the_table_where_it_was(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
