@@ -88,6 +88,18 @@ async def test_each_tenant_has_its_own_days_and_a_bad_config_fails_that_tenant_a
     assert outcome.counters["deleted"] == 2
 
 
+@pytest.mark.parametrize(("config", "left"), [('"[1]"', 1), ("[1]", 1), ('"{\\"memory_retention_days\\": -1}"', 1), ("null", 0)])
+async def test_a_config_that_is_no_object_is_not_taken_for_the_default(pool: Pool, config: str, left: int) -> None:
+    await add_tenant(pool)
+    await add_tenant(pool, OTHER, "other")
+    await pool.execute("UPDATE tenants SET config = $2::text::jsonb WHERE id = $1", TENANT, config)
+    await add_memories(pool, 1, created_at=ANCIENT)
+    outcome = await run(pool)
+    assert len(await ids(pool)) == left
+    refused = [one["reason"] for one in outcome.failures]
+    assert refused == (["TenantConfigInvalid"] if "[1]" in config else [])
+
+
 async def test_an_unforeseen_failure_of_one_tenant_stops_no_other_and_quotes_no_row(pool: Pool, capsys: Any) -> None:
     await add_tenant(pool)
     await add_tenant(pool, OTHER, "other")

@@ -136,3 +136,12 @@ async def test_a_protected_memory_stays(database_url: str, pool: Pool) -> None:
     await add_memories(pool, created_at=OLD, tags=["legal-hold"])
     ended = jobctl(database_url, "prune", "-o", "json", MEMORY_RETENTION_DAYS="90")
     assert ended.json["reason"] == "NothingToDo"
+
+
+async def test_a_tenants_own_protected_tags_hold_here_too(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool, config={"protected_tags": ["keep"]})
+    await add_tenant(pool, OTHER, "other")
+    (stays,) = await add_memories(pool, created_at=OLD, tags=["keep"])
+    await add_memories(pool, 1, OTHER, created_at=OLD, tags=["keep"])
+    assert jobctl(database_url, "prune", "-o", "json", MEMORY_RETENTION_DAYS="90").json["counters"]["deleted"] == 1
+    assert await kept(pool) == {stays}
