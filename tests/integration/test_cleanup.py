@@ -383,6 +383,15 @@ async def test_the_soft_limit_slices_it_and_the_next_attempt_goes_on_at_the_tabl
     assert (outcome.counters["episodic"], outcome.counters["audit_logs"]) == (1500, 2000)
 
 
+async def test_a_slot_of_a_far_day_deletes_nothing(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool)
+    stay = await add_memories(pool, 1)
+    slot = ("--slot", "2100-11-24T02:00Z", "-o", "json")
+    assert jobctl(database_url, "cleanup-expired-data", *slot).code == 64
+    assert await ids(pool) == set(stay)
+    assert jobctl(database_url, "cleanup-expired-data", "--dry-run", *slot).json["counters"]["episodic"] == 1
+
+
 @pytest.mark.parametrize("right", ["DELETE", "UPDATE"])
 async def test_a_role_without_the_rights_is_told_so(database_url: str, pool: Pool, right: str) -> None:
     role = f"bare_{uuid4().hex[:8]}"
