@@ -167,6 +167,20 @@ async def test_days_that_a_run_applied_to_some_memories_before_it_died_are_no_mi
     assert found[behind] == pytest.approx(0.95 ** (7 + both), rel=1e-9)
 
 
+async def test_many_days_at_a_steep_rate_leave_nothing_and_raise_nothing(pool: Pool) -> None:
+    await add_tenant(pool)
+    await add_memories(pool, created_at=datetime(2020, 1, 1, tzinfo=UTC))
+    await pool.execute("UPDATE memories SET strength = 1e-5, decayed_through = '2025-11-06'")
+    kept = DecayParams(AT, 1, 7)
+    await decay(pool, kept, Occurrence(Slot("late", AT, "flag"), StopSignal()), tenant=None, dry_run=False)
+    wanted = Range(date(2025, 11, 7), date(2025, 11, 7) + timedelta(days=160))
+
+    steep = DecayParams(AT, 0.01, 7, True)
+    await backfill(pool, steep, wanted, tenant=None, dry_run=False, stop=StopSignal())
+
+    assert await pool.fetchval("SELECT strength FROM memories") == 0
+
+
 @pytest.mark.parametrize(
     ("first", "last", "words"),
     [("2026-10-02", "2026-10-01", "is after"), ("soon", "2026-10-01", "is no day"), ("2026-10-01", "2999-01-01", "not over")],

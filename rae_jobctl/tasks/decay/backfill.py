@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 TASK = "backfill-decay"
 _BATCH = 2000
+#: A smaller factor leaves nothing of any strength, and a product with it may underflow, which PostgreSQL refuses.
+_LEAST_FACTOR = 1e-200
 
 # Runs of decay that changed something, with what they did not make good; then what backfills did.
 _RUNS = """
@@ -157,7 +159,8 @@ async def _apply_all(run: Run, days: Sequence[date], rate: float) -> Outcome:
     # What the first attempt found holds for all attempts: its first batches are committed by it.
     stored = (run.cursor or {}).get("days")
     chosen = [date.fromisoformat(day) for day in stored] if stored else list(days)
-    text, factors = [day.isoformat() for day in chosen], [rate**n for n in range(1, len(chosen) + 1)]
+    powers = [rate**n for n in range(1, len(chosen) + 1)]
+    text, factors = [day.isoformat() for day in chosen], [power if power > _LEAST_FACTOR else 0.0 for power in powers]
     progress = Progress(None, "memories")
     while chosen:
         run.check_stop()
