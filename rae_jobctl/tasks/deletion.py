@@ -98,20 +98,28 @@ class Deletion:
         return self.due.table == "memories"
 
     @property
-    def statement(self) -> str:
-        """Delete the rows at certain places, the last parameter but the run's id where they are archived.
+    def _at(self) -> str:
+        """The condition again: a row may have changed since the look."""
+        return f"{self.due.where} AND m.ctid = ANY({self.due.parameter(1)}::tid[])"
 
-        The condition again: a row may have changed since the look. One that RAE holds is left for the next run rather than
-        waited for.
+    @property
+    def hold(self) -> str:
+        """Lock the rows at certain places, the last parameter. One that RAE holds is left for the next run, not waited for."""
+        return f"SELECT m.ctid FROM {self.due.table} AS m WHERE {self._at} FOR UPDATE SKIP LOCKED"  # noqa: S608
+
+    @property
+    def statement(self) -> str:
+        """Delete the rows at places that are held, the last parameter but the run's id where they are archived.
+
+        A statement of its own, which sees what came until the lock: nothing can be hung on a row any more that is held, and what
+        was before, a younger reflection or an edge, must not go with it.
         """
         due = self.due
-        at = f"{due.where} AND m.ctid = ANY({due.parameter(1)}::tid[])"
         layer = "coalesce(m.layer, '')" if self.of_memories else "''"
         key = self.key if self.key_is_uuid else f"({self.key})::text"
         row = ", to_jsonb(m) AS row" if self.archive else ""
         deletion = (
-            f"DELETE FROM {due.table} AS m WHERE {due.where} "  # noqa: S608
-            f"AND m.ctid = ANY(ARRAY(SELECT m.ctid FROM {due.table} AS m WHERE {at} FOR UPDATE SKIP LOCKED)) "
+            f"DELETE FROM {due.table} AS m WHERE {self._at} "  # noqa: S608
             f"RETURNING {key} AS key, {layer} AS layer{row}"
         )
         return _ARCHIVED.format(deletion=deletion, run=f"{due.parameter(2)}::uuid") if self.archive else deletion
@@ -128,7 +136,9 @@ async def delete_due(run: Run, deletion: Deletion, progress: Progress, stop: Sto
 
 
 async def _delete(run: Run, deletion: Deletion, connection: Connection, places: list[Place]) -> int:
-    arguments = (*deletion.due.arguments, places, *([run.id] if deletion.archive else []))
+    held = await connection.fetch(deletion.hold, run.key.tenant_id, *deletion.due.arguments, places)
+    own = [row["ctid"] for row in held]
+    arguments = (*deletion.due.arguments, own, *([run.id] if deletion.archive else []))
     rows = await connection.fetch(deletion.statement, run.key.tenant_id, *arguments)
     if deletion.of_memories:
         await forget_memories(connection, run.key.tenant_id, [row["key"] for row in rows])

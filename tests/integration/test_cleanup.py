@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -19,6 +21,7 @@ from rae_jobctl.outcome import Outcome
 from rae_jobctl.settings import DatabaseSettings
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks import walk
+from rae_jobctl.tasks.retention import tables
 from rae_jobctl.tasks.retention.policy import Defaults
 from rae_jobctl.tasks.retention.task import CleanupParams, cleanup
 from tests.integration.killing import killed_and_run_again
@@ -230,6 +233,34 @@ async def test_a_reflection_goes_only_when_nothing_younger_hangs_on_it(pool: Poo
 
     assert outcome.counters["reflective"] == 3
     assert await ids(pool, "reflections") == {held, young}
+
+
+async def test_a_reflection_stays_when_one_is_hung_on_it_meanwhile(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    await add_tenant(pool)
+    parent, child = uuid4(), uuid4()
+    insert = (
+        "INSERT INTO reflections (id, tenant_id, project, content, type, created_at, parent_reflection_id) "
+        "VALUES ($1, $2, 'p', 'c', 'insight', $3, $4)"
+    )
+    await pool.execute(insert, parent, TENANT, ANCIENT, None)
+    # The first statement of the batch that looks whether it has children takes its time.
+    await pool.execute("CREATE SEQUENCE looks")
+    await pool.execute(
+        "CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS "
+        "$$ BEGIN IF current_setting('transaction_read_only') = 'off' AND nextval('looks') = 1 THEN PERFORM pg_sleep(2); END IF; "
+        "RETURN true; END $$"
+    )
+    slow = [replace(one, condition=f"{one.condition} AND slow()") if one.name == "reflections" else one for one in tables.TABLES]
+    monkeypatch.setattr(tables, "TABLES", slow)
+
+    cleaning = asyncio.create_task(run(pool, RAE_RETENTION_REFLECTIVE_DAYS="30"))
+    while not await pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    await pool.execute(insert, child, TENANT, NOW, parent)
+    outcome = await cleaning
+
+    assert outcome.counters["deleted"] == 0
+    assert await ids(pool, "reflections") == {parent, child}
 
 
 async def test_the_graph_goes_edges_first_and_a_node_in_use_stays(pool: Pool) -> None:
