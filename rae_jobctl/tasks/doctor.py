@@ -12,7 +12,7 @@ from rae_jobctl.db.history import Filter, count_dead
 from rae_jobctl.db.ledger import prove_affinity
 from rae_jobctl.db.pool import open_pool
 from rae_jobctl.db.schema import latest_version, require_schema
-from rae_jobctl.db.tenants import Tenant, list_known_tenants
+from rae_jobctl.db.tenants import Tenant, list_known_tenants, list_tenants
 from rae_jobctl.errors import ExitCode, TaskError
 from rae_jobctl.llm.settings import LlmSettings, ProviderName
 from rae_jobctl.logs import as_task_error
@@ -184,7 +184,9 @@ async def _contents(pool: Pool, slot: Slot) -> AsyncIterator[Check]:
         tenants = await list_known_tenants(connection)
         yield await _told("rights", lambda: _rights(connection))
         yield await _told("tenants", lambda: _tenants(tenants, slot))
-        yield await _told("days of decay", lambda: _days(connection, tenants, slot))
+        # A tenant whose last memory has gone has nothing that could be behind.
+        with_memories = await list_tenants(connection)
+        yield await _told("days of decay", lambda: _days(connection, with_memories, slot))
         yield await _told("runs", lambda: _dead(connection))
 
 
