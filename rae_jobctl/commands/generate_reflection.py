@@ -72,6 +72,7 @@ def generate_reflection(
 
 async def _run(invocation: Invocation, params: ReflectionParams, model: str | None) -> Outcome:
     from rae_jobctl.llm.settings import LlmSettings
+    from rae_jobctl.tasks.metering.settings import LimitSettings
     from rae_jobctl.tasks.reflection.task import TASK, generate_reflection, preview
 
     settings = LlmSettings.from_env(model=model)
@@ -79,7 +80,9 @@ async def _run(invocation: Invocation, params: ReflectionParams, model: str | No
         if invocation.dry_run:
             return await preview(pool, provider, params, slot=invocation.slot)
         slot, stop, wait = invocation.slot, invocation.stop, invocation.wait
-        return await generate_reflection(pool, provider, params, slot=slot, stop=stop, wait=wait, price=settings.price)
+        return await generate_reflection(
+            pool, provider, params, slot=slot, stop=stop, wait=wait, price=settings.price, limits=LimitSettings.from_env()
+        )
 
 
 def _summarise(outcome: Outcome) -> dict[str, object] | None:
