@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from rae_jobctl.db.history import Filter, count_dead
 from rae_jobctl.db.ledger import prove_affinity
@@ -20,8 +21,11 @@ from rae_jobctl.settings import DatabaseSettings, text
 from rae_jobctl.tasks.decay.params import IMPORTANCE_RATE, STRENGTH_RATE, DecayParams, RateRule, switched_off
 from rae_jobctl.tasks.retention.policy import Defaults
 from rae_jobctl.tasks.retention.tables import find_tables
+from rae_jobctl.tasks.webhooks.outbox import count_left
 from rae_jobctl.vectors.client import open_qdrant
 from rae_jobctl.vectors.settings import QdrantSettings
+from rae_jobctl.webhooks.addresses import Unreachable, resolve
+from rae_jobctl.webhooks.settings import WebhookSettings
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Pool
@@ -86,6 +90,7 @@ async def examine(slot: Slot) -> AsyncIterator[Check]:
     yield await _told("language model", _model)
     yield await _told("qdrant", _qdrant)
     yield await _told("redis", _redis)
+    yield await _told("webhook", _webhook)
     async for check in _database(slot):
         yield check
 
@@ -151,6 +156,19 @@ async def _redis() -> Check:
     return Check("redis", Health.OK, "answers")
 
 
+async def _webhook() -> Check:
+    settings = WebhookSettings.from_env()
+    if settings is None:
+        return Check("webhook", Health.OFF, "RAE_WEBHOOK_URL is unset: nobody is notified")
+    parts = urlsplit(settings.url)
+    try:
+        await resolve(settings.where, parts.port or 443, settings.allow_private)
+    except Unreachable as error:
+        hint = "check RAE_WEBHOOK_URL; a receiver at a private address needs RAE_WEBHOOK_ALLOW_PRIVATE=true"
+        return Check("webhook", Health.FAILED, f"no message gets to {settings.where}: {error.reason}", hint, ExitCode.CONFIG)
+    return Check("webhook", Health.OK, f"reflections are notified to {settings.where}")
+
+
 async def _database(slot: Slot) -> AsyncIterator[Check]:
     try:
         settings = DatabaseSettings.from_env()
@@ -188,6 +206,7 @@ async def _contents(pool: Pool, slot: Slot) -> AsyncIterator[Check]:
         with_memories = await list_tenants(connection)
         yield await _told("days of decay", lambda: _days(connection, with_memories, slot))
         yield await _told("runs", lambda: _dead(connection))
+        yield await _told("notifications", lambda: _notifications(connection))
 
 
 async def _rights(connection: Connection) -> Check:
@@ -238,3 +257,13 @@ async def _dead(connection: Connection) -> Check:
     if not count:
         return Check("runs", Health.OK, "no dead letter")
     return Check("runs", Health.WARNING, f"{count} dead letters wait for somebody's decision", "rae-jobctl runs list --dead")
+
+
+async def _notifications(connection: Connection) -> Check:
+    waiting, dead = await count_left(connection)
+    if not waiting and not dead:
+        return Check("notifications", Health.OK, "all delivered")
+    message = f"{waiting} wait for their delivery, {dead} were given up"
+    if dead or not text(os.environ, "RAE_WEBHOOK_URL"):
+        return Check("notifications", Health.WARNING, message, "docs/webhooks.md says why and how to send them again")
+    return Check("notifications", Health.OK, message)

@@ -114,6 +114,14 @@ JOBS_RULES: tuple[Rule, ...] = (
     Rule("llm_budget_periods", Action.DELETE, "usage", skip=("period",), covered=("project",)),
     Rule("reflection_claims", Action.SCRUB, "reflections", skip=("input_hash",), covered=("project",)),
     Rule(
+        "webhook_outbox",
+        Action.DELETE,
+        "notifications",
+        skip=("event_type", "last_error"),
+        linked=True,
+        covered=("project", "payload"),
+    ),
+    Rule(
         "deletion_audit",
         Action.SCRUB,
         "audit",

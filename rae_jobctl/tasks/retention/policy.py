@@ -22,6 +22,7 @@ DEFAULT_DAYS: Mapping[str, int] = {
     "cost_logs": 1095,
     "audit_logs": 2555,
     "archive": -1,
+    "webhooks": 30,
 }
 #: A memory or reflection with one of these is never old.
 DEFAULT_PROTECTED = ("protected", "legal-hold")

@@ -78,6 +78,7 @@ TABLES: tuple[Table, ...] = (
     Table("audit_logs", "reflection_audits"),
     Table("audit_logs", "rae_jobs.deletion_audit", "deleted_at"),
     Table("archive", "rae_jobs.archived_memories", "archived_at"),
+    Table("webhooks", "rae_jobs.webhook_outbox", condition="(m.delivered_at IS NOT NULL OR m.dead_at IS NOT NULL)"),
 )
 
 #: Types of a column of time, and of one that holds a tenant's id; a table that has others is not the one that we know.

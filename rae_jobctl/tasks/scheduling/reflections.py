@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from rae_jobctl.db.ledger import RunKey, open_run
+from rae_jobctl.db.ledger import Run, RunKey, open_run
 from rae_jobctl.db.pool import tenant_transaction
 from rae_jobctl.db.schema import require_schema
 from rae_jobctl.db.tenants import list_tenants
@@ -19,6 +19,8 @@ from rae_jobctl.outcome import Outcome
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.repeated import already_done
 from rae_jobctl.tasks.scheduling.board import GROUP_LABEL, Board, Wanted, group_of
+from rae_jobctl.tasks.webhooks.outbox import deliver
+from rae_jobctl.webhooks.settings import WebhookSettings
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Pool
@@ -95,11 +97,23 @@ class Activity:
 
 
 async def schedule_reflections(
-    pool: Pool, board: Board, policy: ReflectionPolicy, *, slot: Slot, stop: StopSignal, dry_run: bool, wait: bool = False
+    pool: Pool,
+    board: Board,
+    policy: ReflectionPolicy,
+    *,
+    slot: Slot,
+    stop: StopSignal,
+    dry_run: bool,
+    wait: bool = False,
+    webhook: WebhookSettings | None = None,
 ) -> Outcome:
     """Make the requests that are due, and say of each project that was active why it got none.
 
-    The ledger keeps up to when the last finished run looked, so that a missed run's hour is looked at by the next one.
+    The ledger keeps up to when the last finished run looked, so that a missed run's hour is looked at by the next one. Afterwards
+    the notifications that reflections left behind are delivered.
+
+    Args:
+        webhook: whom to notify; None notifies nobody.
     """
     until = slot.at if slot.origin == "cronjob" else datetime.now(UTC)
     if dry_run:
@@ -110,14 +124,17 @@ async def schedule_reflections(
     async with pool.acquire() as connection:
         await require_schema(connection)
     async with open_run(pool, RunKey(TASK, ALL_TENANTS, slot.key), stop=stop, wait=wait) as run:
-        if run.already_finished is not None:
-            return already_done(run)
-        async with run.reading() as reader:
-            since = await _since(reader, until)
-        outcome = await _schedule(pool, board, policy, since, until, dry_run=False)
-        run.counters.update(outcome.counters)
-        await run.finish(reason=outcome.reason, message=outcome.message, result=outcome.result)
-        return outcome
+        outcome = already_done(run) if run.already_finished is not None else await _run(run, pool, board, policy, until)
+    return outcome.with_counters(**(await deliver(pool, webhook, stop)).counters)
+
+
+async def _run(run: Run, pool: Pool, board: Board, policy: ReflectionPolicy, until: datetime) -> Outcome:
+    async with run.reading() as reader:
+        since = await _since(reader, until)
+    outcome = await _schedule(pool, board, policy, since, until, dry_run=False)
+    run.counters.update(outcome.counters)
+    await run.finish(reason=outcome.reason, message=outcome.message, result=outcome.result)
+    return outcome
 
 
 async def _since(connection: Connection, until: datetime) -> datetime:
