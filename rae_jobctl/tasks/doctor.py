@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from rae_jobctl.db.history import Filter, count_dead
 from rae_jobctl.db.ledger import prove_affinity
+from rae_jobctl.db.pauses import Pause, list_pauses
 from rae_jobctl.db.pool import open_pool
 from rae_jobctl.db.schema import latest_version, require_schema
-from rae_jobctl.db.tenants import Tenant, list_known_tenants
+from rae_jobctl.db.tenants import ALL_TENANTS, Tenant, list_known_tenants
 from rae_jobctl.errors import ExitCode, TaskError
 from rae_jobctl.llm.settings import LlmSettings
 from rae_jobctl.logs import as_task_error
@@ -182,6 +183,7 @@ async def _contents(pool: Pool, slot: Slot) -> AsyncIterator[Check]:
         yield await _told("tenants", lambda: _tenants(tenants, slot))
         yield await _told("days of decay", lambda: _days(connection, tenants, slot))
         yield await _told("runs", lambda: _dead(connection))
+        yield await _told("pauses", lambda: _pauses(connection, tenants))
 
 
 async def _rights(connection: Connection) -> Check:
@@ -232,3 +234,20 @@ async def _dead(connection: Connection) -> Check:
     if not count:
         return Check("runs", Health.OK, "no dead letter")
     return Check("runs", Health.WARNING, f"{count} dead letters wait for somebody's decision", "rae-jobctl runs list --dead")
+
+
+async def _pauses(connection: Connection, tenants: Sequence[Tenant]) -> Check:
+    """Somebody's decision, so nothing is amiss; but whoever wonders why nothing happens reads it here."""
+    pauses = await list_pauses(connection)
+    if not pauses:
+        return Check("pauses", Health.OK, "nothing is paused")
+    names = {tenant.id: f"tenant {tenant.name}" for tenant in tenants} | {ALL_TENANTS: "all tenants"}
+    told = [_paused(pause, names.get(pause.tenant_id, f"tenant {pause.tenant_id}")) for pause in pauses[:_NAMED]]
+    more = f", and {len(pauses) - _NAMED} more (rae-jobctl pause list)" if len(pauses) > _NAMED else ""
+    return Check("pauses", Health.OK, "; ".join(told) + more)
+
+
+def _paused(pause: Pause, whose: str) -> str:
+    where = f", project {pause.project!r}" if pause.project else ""
+    why = f" ({pause.reason})" if pause.reason else ""
+    return f"{pause.what} of {whose}{where} paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC{why}"

@@ -25,7 +25,7 @@ from rae_jobctl.tasks.extraction.params import ExtractionParams
 from rae_jobctl.tasks.extraction.task import extract_graph
 from rae_jobctl.tasks.reflection.params import ReflectionParams
 from rae_jobctl.tasks.reflection.task import generate_reflection
-from rae_jobctl.tasks.scheduling.queue import QueuePolicy, process_queue
+from rae_jobctl.tasks.scheduling.queue import QueuePolicy, preview, process_queue
 from rae_jobctl.tasks.scheduling.reflections import ReflectionPolicy, schedule_reflections
 from tests.apiserver.controlplane import ADMIN_TOKEN, OPERATOR_TOKEN, ControlPlane, control_plane, find_program
 from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, slot
@@ -99,8 +99,10 @@ def finish(plane: ControlPlane, namespace: str, plural: str) -> None:
         kubectl(plane, "patch", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
 
 
-async def queue(db: GraphDatabase, board: KubeBoard, *, dry_run: bool = False, limit: int = 1000) -> Outcome:
-    return await process_queue(db.pool, board, QueuePolicy(limit=limit), dry_run=dry_run)
+async def queue(db: GraphDatabase, board: KubeBoard, *, dry_run: bool = False, at: Slot | None = None) -> Outcome:
+    if dry_run:
+        return await preview(db.pool, board, QueuePolicy(), None)
+    return await process_queue(db.pool, board, QueuePolicy(), slot=at or slot(), stop=StopSignal())
 
 
 async def reflections(db: GraphDatabase, board: KubeBoard, *, dry_run: bool = False, at: Slot | None = None) -> Outcome:
@@ -126,7 +128,8 @@ async def test_the_request_drains_the_queue_and_then_there_is_nothing_to_do(
     provider = open_provider(LlmSettings(ProviderName.LOCAL), StopSignal())
     await extract_graph(db.pool, provider, params, slot=slot(), stop=StopSignal())
     finish(plane, namespace, "graphextractionrequests")
-    assert (await queue(db, board)).counters == {"memories": 0, "projects": 0, "scheduled": 0, "live": 0, "postponed": 0}
+    last = await queue(db, board)
+    assert (last.reason, last.counters["memories"], last.counters["live"]) == ("NothingToDo", 0, 0)
 
 
 async def test_a_request_that_ended_early_is_followed_by_another_round(
@@ -147,7 +150,10 @@ async def test_dead_and_leased_memories_and_history_are_asked_for_by_nobody(db: 
     )
     await db.pool.execute(insert, dead, TENANT, PROJECT, True, None)
     await db.pool.execute(insert, leased, TENANT, PROJECT, False, datetime.now(UTC) + timedelta(hours=1))
-    assert (await queue(db, board)).reason == "NothingToDo"
+    outcome = await queue(db, board)
+    assert (outcome.reason, outcome.counters["memories"]) == ("NothingToDo", 0)
+    (skipped,) = outcome.result["skipped"]
+    assert (skipped["project"], skipped["reason"], skipped["held"]) == (PROJECT, "Held", 2)
 
 
 async def test_a_dry_run_makes_nothing(db: GraphDatabase, board: KubeBoard) -> None:
