@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,27 +10,13 @@ import pytest
 
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.outcome import Outcome
-from rae_jobctl.tasks.scheduling.board import Known, Wanted
 from rae_jobctl.tasks.scheduling.queue import QueuePolicy, process_queue
 from rae_jobctl.tasks.scheduling.reflections import ReflectionPolicy, schedule_reflections
+from tests.integration.boards import Wall
 from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, slot
 from tests.integration.memories import Ended, jobctl
 
 __all__ = ["db"]
-
-
-@dataclass
-class Wall:
-    """A board in memory; the real one is of test_scheduling."""
-
-    requests: list[Known] = field(default_factory=list)
-
-    async def known(self, kind: str) -> list[Known]:
-        return list(self.requests)
-
-    async def create(self, wanted: Wanted) -> bool:
-        self.requests.append(Known(wanted.name, False, wanted.labels))
-        return True
 
 
 async def queue(db: GraphDatabase, wall: Wall) -> Outcome:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -106,15 +106,19 @@ class Since:
 
     Attributes:
         moment: memories made after it are new.
-        deferred: projects with new memories that it left for later.
+        deferred: projects with new memories that it left for later, and since when they have waited.
     """
 
     moment: datetime
-    deferred: frozenset[tuple[UUID, str]] = frozenset()
+    deferred: Mapping[tuple[UUID, str], datetime] = field(default_factory=dict)
 
     def projects(self, tenant_id: UUID) -> list[str]:
         """The deferred ones of a tenant."""
         return [project for tenant, project in self.deferred if tenant == tenant_id]
+
+    def waiting(self, activity: Activity, now: datetime) -> datetime:
+        """Since when a project has been put off; now when it was not."""
+        return self.deferred.get((activity.tenant_id, activity.project), now)
 
 
 async def schedule_reflections(
@@ -150,7 +154,8 @@ async def _since(connection: Connection, until: datetime) -> Since:
     if last is None:
         return Since(hour_ago)
     moment = max(min(datetime.fromisoformat(last["until"]), hour_ago) - OVERLAP, until - LONGEST_GAP)
-    return Since(moment, frozenset((UUID(entry["tenantId"]), entry["project"]) for entry in last["deferred"]))
+    waited = {(UUID(d["tenantId"]), d["project"]): datetime.fromisoformat(d["since"]) for d in last["deferred"]}
+    return Since(moment, waited)
 
 
 async def _schedule(
@@ -160,17 +165,21 @@ async def _schedule(
     live = {one.labels.get(GROUP_LABEL) for one in await board.known(KIND) if not one.finished}
     skipped: list[dict[str, Any]] = []
     wanted: list[Wanted] = []
-    # What waited longer comes first, so that no project is put off for ever where many are active.
-    for activity in sorted(active, key=lambda one: (one.tenant_id, one.project) not in since.deferred):
+    deferred: list[dict[str, Any]] = []
+    # What has waited longest comes first, so that no project is put off for ever where many are active.
+    for activity in sorted(active, key=lambda one: since.waiting(one, until)):
         reason = "Paused" if paused_by(pauses, activity.tenant_id, activity.project) else why_not(activity, policy, until, live)
         if reason is None and len(wanted) >= policy.max_requests:
             reason = "TooManyRequests"
         if reason is None:
             wanted.append(_request(activity, policy, until))
         else:
-            skipped.append({"tenantId": str(activity.tenant_id), "project": activity.project, "reason": reason})
+            about = {"tenantId": str(activity.tenant_id), "project": activity.project}
+            skipped.append({**about, "reason": reason})
+            if reason in DEFERRING:
+                deferred.append({**about, "since": since.waiting(activity, until).isoformat()})
     made = 0 if dry_run else sum([await board.create(one) for one in wanted])
-    return _outcome(active, wanted, skipped, made, until, dry_run)
+    return _outcome(active, wanted, skipped, made, until, dry_run).with_result(deferred=deferred)
 
 
 def _outcome(
@@ -187,9 +196,6 @@ def _outcome(
         "until": until.astimezone(UTC).isoformat(),
         "requests": [{"name": one.name, **dict(one.spec)} for one in wanted],
         "skipped": list(skipped[:200]),
-        "deferred": [
-            {"tenantId": entry["tenantId"], "project": entry["project"]} for entry in skipped if entry["reason"] in DEFERRING
-        ],
     }
     reason = "DryRun" if dry_run else "Done" if made else "NothingToDo"
     message = f"{counters['scheduled']} requests {'due' if dry_run else 'made'} for {len(active)} active projects"
