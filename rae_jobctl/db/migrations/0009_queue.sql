@@ -19,7 +19,7 @@ CREATE INDEX extraction_state_living ON rae_jobs.extraction_state (tenant_id, pr
 
 -- How many memories an extraction would take now, by tenant and project; counted up to `most` each, so that a large backlog costs
 -- no more. What is leased, dead or waits after a failure is counted by itself: it is little, and the rest is then a count of the
--- index alone. jit is off since compiling would take longer than all else.
+-- index alone. jit is off since compiling would take longer than all else. pending_groups stays for the image before this one.
 CREATE FUNCTION rae_jobs.queue_backlogs(most bigint, tries integer)
 RETURNS TABLE (tenant_id uuid, project text, waiting bigint, held bigint)
 LANGUAGE sql STABLE SECURITY DEFINER
