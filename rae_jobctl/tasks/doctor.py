@@ -15,7 +15,7 @@ from rae_jobctl.db.pool import open_pool
 from rae_jobctl.db.schema import latest_version, require_schema
 from rae_jobctl.db.tenants import ALL_TENANTS, Tenant, list_known_tenants
 from rae_jobctl.errors import ExitCode, TaskError
-from rae_jobctl.llm.settings import LlmSettings
+from rae_jobctl.llm.settings import LlmSettings, ProviderName
 from rae_jobctl.logs import as_task_error
 from rae_jobctl.settings import DatabaseSettings, text
 from rae_jobctl.tasks.decay.params import IMPORTANCE_RATE, STRENGTH_RATE, DecayParams, RateRule, switched_off
@@ -118,8 +118,12 @@ async def _retention() -> Check:
 
 async def _model() -> Check:
     settings = LlmSettings.from_env()
-    priced = "" if settings.price or settings.provider != "openai" else "; its price is unknown (RAE_LLM_PRICE_* sets it)"
-    return Check("language model", Health.WARNING if priced else Health.OK, f"{settings.provider}, {settings.model}{priced}")
+    if settings.provider is not ProviderName.OPENAI:
+        return Check("language model", Health.OK, f"{settings.provider}, which costs nothing a call")
+    if settings.price is None:
+        hint = "RAE_LLM_PRICE_PROMPT and RAE_LLM_PRICE_COMPLETION set it, so that costs can be told and bounded"
+        return Check("language model", Health.WARNING, f"{settings.model}, whose price is unknown", hint)
+    return Check("language model", Health.OK, f"{settings.model} at {settings.base_url or 'OpenAI'}")
 
 
 async def _qdrant() -> Check:
