@@ -148,7 +148,7 @@ async def test_a_run_that_broke_off_makes_the_rest_and_none_twice(db: GraphDatab
     # What it made has ended meanwhile, with nothing done.
     wall.finish()
     wall.breaks_after = None
-    await queue(db, wall, at, max_requests=4)
+    assert (await queue(db, wall, at, max_requests=4)).counters["scheduled"] == 4
     assert len(wall.requests) == 4
     assert {one.round for one in wall.requests} == {1}
     assert len({one.spec["project"] for one in wall.wanted.values()}) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -29,6 +30,7 @@ from rae_jobctl.tasks.scheduling.queue import QueuePolicy, preview, process_queu
 from rae_jobctl.tasks.scheduling.reflections import ReflectionPolicy, schedule_reflections
 from tests.apiserver.controlplane import ADMIN_TOKEN, OPERATOR_TOKEN, ControlPlane, control_plane, find_program
 from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, slot
+from tests.integration.memories import jobctl
 
 __all__ = ["db"]
 
@@ -163,6 +165,39 @@ async def test_a_dry_run_makes_nothing(db: GraphDatabase, board: KubeBoard) -> N
     assert await board.known(GXR) == []
     assert await board.known(RFR) == []
     assert await db.value("SELECT count(*) FROM rae_jobs.task_runs") == 0
+
+
+async def test_the_command_makes_requests_and_tells_what_they_cost_and_what_was_skipped(
+    db: GraphDatabase, plane: ControlPlane, namespace: str, board: KubeBoard
+) -> None:
+    await db.remember("Alice uses Redis.", "Bob uses Kafka.")
+    await db.remember("Carol uses Helm.", project="web")
+    jobctl(db.url, "pause", "queue", "--tenant", "demo-tenant", "--project", "web", "--reason", "spent")
+    env = {**account(plane, namespace), "OPENAI_API_KEY": "sk-1"}
+    priced = await asyncio.to_thread(jobctl, db.url, "process-graph-queue", "--dry-run", **env)
+    assert priced.code == 0, priced.errors
+    assert "1 requests due for 3 waiting memories; skipped 1 (Paused)" in priced.output
+    assert f"{PROJECT} of {TENANT} with openai: now 2 memories, about" in priced.output
+    assert "skipped web" in priced.output
+    unset = {**env, "OPENAI_API_KEY": "", "RAE_LLM_PROVIDER": "openai"}
+    blind = await asyncio.to_thread(jobctl, db.url, "process-graph-queue", "--dry-run", **unset)
+    assert (blind.code, "no estimate of the cost" in blind.output) == (0, True)
+    done = await asyncio.to_thread(jobctl, db.url, "process-graph-queue", "--slot", "2026-11-24T02:00Z", "-o", "json", **env)
+    assert done.json["counters"]["scheduled"] == 1
+    again = await asyncio.to_thread(jobctl, db.url, "process-graph-queue", "--slot", "2026-11-24T02:00Z", "-o", "json", **env)
+    assert again.json["reason"] == "AlreadyDone"
+    assert len(await board.known(GXR)) == 1
+
+
+async def test_a_suspended_request_is_known_as_such(
+    db: GraphDatabase, plane: ControlPlane, namespace: str, board: KubeBoard
+) -> None:
+    await db.remember("Alice uses Redis.")
+    await queue(db, board)
+    (one,) = await board.known(GXR)
+    patch = '{"spec":{"suspend":true}}'
+    kubectl(plane, "patch", "graphextractionrequests", one.name, "-n", namespace, "--type=merge", "-p", patch)
+    assert [(known.suspended, known.shard, known.round) for known in await board.known(GXR)] == [(True, 0, 1)]
 
 
 async def test_an_active_project_is_asked_to_reflect_once(
