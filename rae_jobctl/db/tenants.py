@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Record
 
 
+#: Stands for every tenant where a key needs one: in the ledger for runs over all of them, and in pauses.
+ALL_TENANTS = UUID(int=0)
+
+
 @dataclass(frozen=True)
 class Tenant:
     """One tenant.

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from rae_jobctl.db.history import Filter, count_dead
 from rae_jobctl.db.ledger import prove_affinity
+from rae_jobctl.db.pauses import Pause, list_pauses
 from rae_jobctl.db.pool import open_pool
 from rae_jobctl.db.schema import latest_version, require_schema
-from rae_jobctl.db.tenants import Tenant, list_known_tenants, list_tenants
+from rae_jobctl.db.tenants import ALL_TENANTS, Tenant, list_known_tenants, list_tenants
 from rae_jobctl.errors import ExitCode, TaskError
 from rae_jobctl.llm.settings import LlmSettings, ProviderName
 from rae_jobctl.logs import as_task_error
@@ -207,6 +208,7 @@ async def _contents(pool: Pool, slot: Slot) -> AsyncIterator[Check]:
         yield await _told("days of decay", lambda: _days(connection, with_memories, slot))
         yield await _told("runs", lambda: _dead(connection))
         yield await _told("notifications", lambda: _notifications(connection))
+        yield await _told("pauses", lambda: _pauses(connection, tenants))
 
 
 async def _rights(connection: Connection) -> Check:
@@ -267,3 +269,20 @@ async def _notifications(connection: Connection) -> Check:
     if dead or not text(os.environ, "RAE_WEBHOOK_URL"):
         return Check("notifications", Health.WARNING, message, "docs/webhooks.md says why and how to send them again")
     return Check("notifications", Health.OK, message)
+
+
+async def _pauses(connection: Connection, tenants: Sequence[Tenant]) -> Check:
+    """Somebody's decision, so nothing is amiss; but whoever wonders why nothing happens reads it here."""
+    pauses = await list_pauses(connection)
+    if not pauses:
+        return Check("pauses", Health.OK, "nothing is paused")
+    names = {tenant.id: f"tenant {tenant.name}" for tenant in tenants} | {ALL_TENANTS: "all tenants"}
+    told = [_paused(pause, names.get(pause.tenant_id, f"tenant {pause.tenant_id}")) for pause in pauses[:_NAMED]]
+    more = f", and {len(pauses) - _NAMED} more (rae-jobctl pause list)" if len(pauses) > _NAMED else ""
+    return Check("pauses", Health.OK, "; ".join(told) + more)
+
+
+def _paused(pause: Pause, whose: str) -> str:
+    where = f", project {pause.project!r}" if pause.project else ""
+    why = f" ({pause.reason})" if pause.reason else ""
+    return f"{pause.what} of {whose}{where} paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC{why}"
