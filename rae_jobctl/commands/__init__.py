@@ -40,5 +40,6 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry("backfill", "backfill", "Make good on purpose what was missed.", _OPERATE),
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
     CommandEntry("runs", "runs", "Show what has run; watch it, stop it, run it again.", _OPERATE),
+    CommandEntry("budget", "budget", "Show what the language model may cost, and what it has.", _OPERATE),
     CommandEntry("dev", "dev", "Start PostgreSQL and Redis at a laptop, load the examples.", _OPERATE),
 )
