@@ -36,6 +36,8 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry(
         "check-consistency", "check_consistency", "Compare memories with Qdrant's vectors, and mend what differs.", _LIFE_CYCLE
     ),
+    CommandEntry("pause", "pause", "Make no new requests of the queue or for reflections; list what is paused.", _OPERATE),
+    CommandEntry("resume", "resume", "Take a pause back.", _OPERATE),
     CommandEntry("doctor", "doctor", "Look for what is amiss with the installation.", _OPERATE),
     CommandEntry("backfill", "backfill", "Make good on purpose what was missed.", _OPERATE),
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),

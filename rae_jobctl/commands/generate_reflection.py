@@ -73,6 +73,7 @@ def generate_reflection(
 
 async def _run(invocation: Invocation, params: ReflectionParams, model: str | None) -> Outcome:
     from rae_jobctl.llm.settings import LlmSettings
+    from rae_jobctl.tasks.metering.settings import LimitSettings
     from rae_jobctl.tasks.reflection.task import TASK, generate_reflection, preview
     from rae_jobctl.webhooks.settings import WebhookSettings
 
@@ -83,7 +84,15 @@ async def _run(invocation: Invocation, params: ReflectionParams, model: str | No
             return await preview(pool, provider, params, slot=invocation.slot)
         slot, stop, wait = invocation.slot, invocation.stop, invocation.wait
         return await generate_reflection(
-            pool, provider, params, slot=slot, stop=stop, wait=wait, price=settings.price, webhook=webhook
+            pool,
+            provider,
+            params,
+            slot=slot,
+            stop=stop,
+            wait=wait,
+            price=settings.price,
+            limits=LimitSettings.from_env(),
+            webhook=webhook,
         )
 
 

@@ -7,12 +7,15 @@ import re
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rae_jobctl.errors import ConfigError
 from rae_jobctl.llm.checks import Checker
 from rae_jobctl.llm.text import fold, split_long
 from rae_jobctl.llm.types import Estimate, Extraction, Memory, ReflectionDraft, ReflectionKind, Theme, Triple
+
+if TYPE_CHECKING:
+    from rae_jobctl.llm.meter import Meter
 
 MODEL = "en_core_web_sm"
 #: The parser needs memory in proportion to a text; beyond this a memory is read in pieces.
@@ -32,6 +35,10 @@ class LocalProvider:
     batch_size = 64
     # One: the parser holds the interpreter, more threads would only share it.
     concurrency = 1
+
+    def metered(self, meter: Meter) -> LocalProvider:
+        """See Provider."""
+        return self
 
     async def extract(self, memories: Sequence[Memory]) -> Extraction:
         """See Provider: in a thread, so that signals and the lock's connection stay served."""

@@ -71,6 +71,16 @@ async def test_it_warns_of_days_that_the_next_run_loses_and_of_dead_letters(data
     assert day in checks["days of decay"]["message"]
 
 
+async def test_a_tenant_without_a_memory_is_not_behind(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool)
+    await pool.execute(
+        "INSERT INTO rae_jobs.task_runs (task, tenant_id, slot, state, lock_key, version, result, exit_code) "
+        """VALUES ('decay', $1, 'a', 'finished', 0, '0', '{"day": "2020-01-01"}', 0)""",
+        TENANT,
+    )
+    assert examine(database_url)[1]["days of decay"]["health"] == "ok"
+
+
 async def test_a_database_that_is_not_migrated_may_pass(unmigrated_url: str) -> None:
     code, checks = examine(unmigrated_url)
     assert (code, checks["schema"]["health"], checks["database"]["health"]) == (75, "failed", "ok")

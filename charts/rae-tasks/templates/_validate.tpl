@@ -44,6 +44,9 @@
 {{- if and .Values.qdrant.existingSecret (not (include "rae-tasks.hasQdrant" .)) -}}
 {{- fail "qdrant.existingSecret is set, so qdrant.url or qdrant.host must say where Qdrant is, e.g. http://rae-qdrant:6333" -}}
 {{- end -}}
+{{- if and .Values.erasure.enabled (not .Values.erasure.existingSecret) -}}
+{{- fail "erasure.enabled is true, so erasure.existingSecret must name the Secret with the key of the hash, e.g. kubectl create secret generic rae-erasure --from-literal=erasure-key=$(openssl rand -hex 32)" -}}
+{{- end -}}
 {{- if and .Values.webhook.url (not .Values.webhook.existingSecret) -}}
 {{- fail "webhook.url is set, so webhook.existingSecret must name the Secret with the signing secret (key webhook-secret: whsec_ and at least 24 bytes in base64)" -}}
 {{- end -}}
