@@ -11,7 +11,7 @@ from rae_jobctl.db.tenants import Tenant
 from rae_jobctl.errors import ConfigError
 from rae_jobctl.tasks.retention.policy import Defaults
 
-DAYS = {"episodic": 365, "embeddings": 365, "cost_logs": 1095, "audit_logs": 2555}
+DAYS = {"episodic": 365, "embeddings": 365, "cost_logs": 1095, "audit_logs": 2555, "webhooks": 30}
 
 
 def policy_of(config: dict[str, Any], **env: str) -> dict[str, int]:
