@@ -52,6 +52,10 @@ class Outcome:
         """The same with more in its result."""
         return replace(self, result={**self.result, **more})
 
+    def with_counters(self, **more: int) -> Outcome:
+        """The same with more counters."""
+        return replace(self, counters={**self.counters, **more})
+
     def with_runs(self, *ids: str) -> Outcome:
         """The same with the ledger's rows that hold it."""
         return replace(self, run_ids=(*self.run_ids, *ids))

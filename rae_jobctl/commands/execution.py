@@ -20,7 +20,7 @@ from rae_jobctl.logs import as_task_error
 from rae_jobctl.outcome import Outcome, write_termination_message
 from rae_jobctl.request import Request, read_request
 from rae_jobctl.settings import number
-from rae_jobctl.slots import Slot, resolve_slot
+from rae_jobctl.slots import Slot, require_come, resolve_slot
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,11 @@ def execute(
 
 async def _run(work: Work, slot: str | None, dry_run: bool, wait: bool) -> Outcome:
     request = read_request()
+    occurrence = resolve_slot(flag=slot, request_key=request.key if request else None)
+    if not dry_run:
+        require_come(occurrence)
     invocation = Invocation(
-        slot=resolve_slot(flag=slot, request_key=request.key if request else None),
+        slot=occurrence,
         stop=StopSignal(_soft_limit()),
         request=request,
         dry_run=dry_run,

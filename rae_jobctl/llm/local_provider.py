@@ -42,7 +42,7 @@ class LocalProvider:
 
     async def extract(self, memories: Sequence[Memory]) -> Extraction:
         """See Provider: in a thread, so that signals and the lock's connection stay served."""
-        return await asyncio.to_thread(_extract, list(memories))
+        return await asyncio.to_thread(extract_by_rules, list(memories))
 
     async def reflect(self, themes: Sequence[Theme], kind: ReflectionKind) -> ReflectionDraft:
         """See Provider."""
@@ -83,7 +83,12 @@ def load_parser() -> Any:
         ) from None
 
 
-def _extract(memories: Sequence[Memory]) -> Extraction:
+def extract_by_rules(memories: Sequence[Memory]) -> Extraction:
+    """Triples of these memories, read in this thread. The parser serves one thread at a time.
+
+    Raises:
+        ConfigError: the `local` extra is not installed.
+    """
     from rae_jobctl.llm.local_rules import SentenceReader
 
     checker = Checker()

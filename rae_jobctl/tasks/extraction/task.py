@@ -64,6 +64,7 @@ class _Job:
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     shown: list[dict[str, Any]] = field(default_factory=list)
     claimed: int = 0
+    place: selection.Place | None = None
     failure: BaseException | None = None
 
     @property
@@ -198,12 +199,13 @@ async def _next(job: _Job, queue: deque[_Work]) -> _Work | None:
     job.claimed += count
     # On a connection of its own: the lease must stand before the call, whatever becomes of the run.
     async with job.pool.acquire() as connection, tenant_transaction(connection, job.tenant.id):
-        token, ids = await selection.claim(connection, job.tenant.id, job.params, count)
-        found = await selection.load(connection, job.tenant.id, job.params.project, ids)
-    job.claimed -= count - len(ids)
+        claim = await selection.claim(connection, job.tenant.id, job.params, count, job.place)
+        found = await selection.load(connection, job.tenant.id, job.params.project, claim.ids)
+    job.place = claim.place
+    job.claimed -= count - len(claim.ids)
     job.count(memories=len(found.fresh) + len(found.extracted))
     memories = (*found.fresh, *(Memory(i, "") for i in found.extracted))
-    return _Work(memories, token) if ids else None
+    return _Work(memories, claim.token) if claim.ids else None
 
 
 async def _do(job: _Job, work: _Work) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from rae_jobctl.db.ledger import Run, RunKey, open_run
 from rae_jobctl.db.pool import tenant_transaction
@@ -26,6 +27,8 @@ from rae_jobctl.tasks.reflection import store
 from rae_jobctl.tasks.reflection.params import ReflectionParams, input_hash
 from rae_jobctl.tasks.repeated import already_done
 from rae_jobctl.tasks.usage import add_usage
+from rae_jobctl.tasks.webhooks.outbox import REFLECTION_CREATED, deliver, enqueue
+from rae_jobctl.webhooks.settings import WebhookSettings
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Pool
@@ -43,6 +46,7 @@ class _Job:
     price: Price
     tenant: Tenant
     run: Run
+    notifies: bool
 
 
 async def generate_reflection(
@@ -55,8 +59,12 @@ async def generate_reflection(
     price: Price = None,
     limits: LimitSettings = NO_LIMITS,
     wait: bool = False,
+    webhook: WebhookSettings | None = None,
 ) -> Outcome:
     """Reflect upon the recent memories of a project and store the reflection, once for the same input.
+
+    Args:
+        webhook: who is notified of a stored reflection; None notifies nobody.
 
     Raises:
         BadDataError: no such tenant.
@@ -71,13 +79,16 @@ async def generate_reflection(
     about = _arguments(params, provider)
     async with open_run(pool, key, arguments=about, stop=stop, wait=wait) as run:
         if run.already_finished is not None:
-            return already_done(run)
-        get_logger().info("reflection_started", tenant_id=str(tenant.id), project_id=params.project, **about)
-        run.check_stop()
-        async with metered(pool, provider, run, tenant, price, limits, stop) as paying:
-            outcome = await _reflect_within_budget(_Job(paying, params, price, tenant, run), slot)
-        get_logger().info("reflection_finished", reason=outcome.reason, **outcome.counters)
-        return outcome
+            outcome = already_done(run)
+        else:
+            get_logger().info("reflection_started", tenant_id=str(tenant.id), project_id=params.project, **about)
+            run.check_stop()
+            async with metered(pool, provider, run, tenant, price, limits, stop) as paying:
+                outcome = await _reflect_within_budget(_Job(paying, params, price, tenant, run, webhook is not None), slot)
+            get_logger().info("reflection_finished", reason=outcome.reason, **outcome.counters)
+    # Also of a run that had finished before: it may have died just then.
+    delivered = await deliver(pool, webhook, stop, run_id=run.id)
+    return outcome.with_counters(**delivered.counters)
 
 
 def _arguments(params: ReflectionParams, provider: Provider) -> dict[str, Any]:
@@ -160,8 +171,15 @@ async def _write(job: _Job, themes: Sequence[Theme], digest: str) -> Outcome:
             "reflectionId": str(stored[0]),
             "memoryId": str(stored[1]) if stored[1] else None,
         }
+        if job.notifies:
+            await enqueue(connection, run, REFLECTION_CREATED, _event(params, draft, stored[0], run))
         message = f"{len(draft.insights)} insights from {run.counters['memories']} memories in {len(themes)} themes"
         return await _end(job, "Done", message, result, connection)
+
+
+def _event(params: ReflectionParams, draft: ReflectionDraft, reflection_id: UUID, run: Run) -> dict[str, Any]:
+    counts = {"memories": run.counters["memories"], "themes": run.counters["themes"], "insights": len(draft.insights)}
+    return {"reflectionId": str(reflection_id), "kind": str(params.kind), "priority": store.priority(draft), **counts}
 
 
 async def _end(job: _Job, reason: str, message: str, result: Mapping[str, Any], connection: Connection | None = None) -> Outcome:
