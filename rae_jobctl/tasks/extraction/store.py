@@ -46,7 +46,7 @@ _TAKE_LEASES = """
 DELETE FROM rae_jobs.extraction_state
 WHERE tenant_id = $1
   AND memory_id = ANY ($2::uuid[])
-  AND lease_token = $3
+  AND lease_token = ANY ($3::uuid[])
 RETURNING memory_id
 """
 
@@ -159,16 +159,16 @@ async def store(
     done: Sequence[UUID],
     triples: Sequence[Triple],
     origin: Origin,
-    lease: UUID | None = None,
+    leases: Sequence[UUID] = (),
 ) -> Stored:
     """Mark `done` and write the triples of those memories that were ours to mark.
 
     Args:
         connection: in a transaction with row-level security set.
         done: extracted memories, with or without triples.
-        lease: with it, only memories whose lease is still this one.
+        leases: with them, only memories whose lease is still one of these.
     """
-    mine = await _ours(connection, tenant_id, done, lease)
+    mine = await _ours(connection, tenant_id, done, leases)
     marked = frozenset(row["id"] for row in await connection.fetch(_MARK, tenant_id, project, list(mine)))
     kept = tuple(triple for triple in triples if triple.memory_id in marked)
     if not kept:
@@ -180,11 +180,11 @@ async def store(
     return Stored(marked, kept, sum(row["created"] for row in nodes), created, len(edges) - created)
 
 
-async def _ours(connection: Connection, tenant_id: UUID, done: Sequence[UUID], lease: UUID | None) -> Sequence[UUID]:
-    if lease is None:
+async def _ours(connection: Connection, tenant_id: UUID, done: Sequence[UUID], leases: Sequence[UUID]) -> Sequence[UUID]:
+    if not leases:
         await connection.execute(_FORGET_FAILURES, tenant_id, list(done))
         return done
-    return [row["memory_id"] for row in await connection.fetch(_TAKE_LEASES, tenant_id, list(done), lease)]
+    return [row["memory_id"] for row in await connection.fetch(_TAKE_LEASES, tenant_id, list(done), list(leases))]
 
 
 async def fail(connection: Connection, tenant_id: UUID, project: str, failed: Mapping[UUID, str], tries: int) -> int:
