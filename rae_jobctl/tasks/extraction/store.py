@@ -103,17 +103,34 @@ def _merged(key: str, limit: int) -> str:
     )"""  # noqa: S608 - both are constants of this module
 
 
+def _node(name: str) -> str:
+    """SQL of one node by its name, the first that is not before it.
+
+    Neither a join nor an equation: as long as the statistics do not know a project, the planner takes it for one row and would
+    read all of its graph for each batch, by the index of (tenant_id, project). Only the unique index gives this order.
+    """
+    return f"""(
+        SELECT n.id, n.node_id
+        FROM knowledge_graph_nodes AS n
+        WHERE n.tenant_id = $1 AND n.project = $2 AND n.node_id >= u.{name}
+        ORDER BY n.node_id
+        LIMIT 1
+    )"""  # noqa: S608 - a constant of this module
+
+
 _EDGES = f"""
 INSERT INTO knowledge_graph_edges AS e (tenant_id, project, source_node_id, target_node_id, relation, properties)
-SELECT $1, $2, s.id, t.id, g.relation,
+SELECT $1, $2, s.id, t.id, u.relation,
        $8::jsonb || jsonb_build_object(
-           'confidence', g.confidence, 'evidence', g.evidence::jsonb, 'source_memory_ids', g.sources::jsonb
+           'confidence', u.confidence, 'evidence', u.evidence::jsonb, 'source_memory_ids', u.sources::jsonb
        )
 FROM unnest($3::text[], $4::text[], $5::text[], $6::float8[], $7::text[], $9::text[])
-    AS g (subject, relation, object, confidence, evidence, sources)
-JOIN knowledge_graph_nodes AS s ON s.tenant_id = $1 AND s.project = $2 AND s.node_id = g.subject
-JOIN knowledge_graph_nodes AS t ON t.tenant_id = $1 AND t.project = $2 AND t.node_id = g.object
-ORDER BY s.id, t.id, g.relation
+    AS u (subject, relation, object, confidence, evidence, sources)
+CROSS JOIN LATERAL {_node("subject")} AS s
+CROSS JOIN LATERAL {_node("object")} AS t
+WHERE s.node_id = u.subject
+  AND t.node_id = u.object
+ORDER BY s.id, t.id, u.relation
 ON CONFLICT (tenant_id, project, source_node_id, target_node_id, relation) DO UPDATE
 SET properties = coalesce(e.properties, '{{}}'::jsonb) || jsonb_build_object(
         'confidence', greatest(

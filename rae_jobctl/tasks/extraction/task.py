@@ -206,6 +206,8 @@ async def _next(job: _Job, queue: deque[_Work]) -> _Work | None:
     job.claimed += count
     # On a connection of its own: the lease must stand before the call, whatever becomes of the run.
     async with job.pool.acquire() as connection, tenant_transaction(connection, job.tenant.id):
+        # A lease is seen at once and need not outlive the server: the commit of its answer would make it durable as well.
+        await connection.execute("SET LOCAL synchronous_commit = off")
         token, ids = await selection.claim(connection, job.tenant.id, job.params, count)
         found = await selection.load(connection, job.tenant.id, job.params.project, ids)
     job.claimed -= count - len(ids)
