@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,6 +21,7 @@ MAX_PIECE_CHARACTERS = 20_000
 #: What is beyond this many characters of one memory is not read.
 MAX_CHARACTERS = 100_000
 _PARAGRAPH = re.compile(r"\n\s*\n")
+_PARSING = threading.Lock()
 _FREE = Estimate(calls=0, prompt_tokens=0, completion_tokens=0, cost_usd=0.0)
 
 
@@ -82,11 +84,14 @@ def _extract(memories: Sequence[Memory]) -> Extraction:
     checker = Checker()
     pieces = [Memory(memory.id, piece) for memory in memories for piece in _pieces(memory.content)]
     triples: dict[tuple[Any, ...], Triple] = {}
-    for piece, doc in zip(pieces, load_parser().pipe((p.content for p in pieces), batch_size=64), strict=True):
-        for triple in checker.check(piece, SentenceReader(doc).claims()):
-            key = (triple.memory_id, triple.subject, triple.predicate, triple.object)
-            if key not in triples or triples[key].confidence < triple.confidence:
-                triples[key] = triple
+    parser = load_parser()
+    # Without a zone the parser would keep every new word for ever. Zones do not nest, and threads would nest them.
+    with _PARSING, parser.memory_zone():
+        for piece, doc in zip(pieces, parser.pipe((p.content for p in pieces), batch_size=64), strict=True):
+            for triple in checker.check(piece, SentenceReader(doc).claims()):
+                key = (triple.memory_id, triple.subject, triple.predicate, triple.object)
+                if key not in triples or triples[key].confidence < triple.confidence:
+                    triples[key] = triple
     return Extraction(tuple(triples.values()), rejected=checker.rejected)
 
 
