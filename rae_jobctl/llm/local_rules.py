@@ -13,6 +13,7 @@ from typing import Any
 
 from rae_jobctl.llm.checks import Claim
 from rae_jobctl.llm.gazetteer import known_type, type_of
+from rae_jobctl.llm.local_names import GENERIC, VERSION, names_something, phrase_text
 from rae_jobctl.llm.text import MAX_EVIDENCE, entity_name
 from rae_jobctl.llm.types import EntityType
 from rae_jobctl.llm.words import words
@@ -25,21 +26,15 @@ Doc = Any
 _MENDED_LEMMAS = {"rout": "route"}
 _SUBJECTS = frozenset({"nsubj", "nsubjpass"})
 _OBJECTS = frozenset({"dobj", "obj", "dative", "oprd"})
-_MODIFIERS = frozenset({"compound", "amod", "nmod", "nummod", "quantmod", "poss", "punct", "case", "advmod", "npadvmod"})
 _RELATIVE = frozenset({"which", "who", "that", "whom"})
 _HEDGES = frozenset({"may", "might", "could", "would", "should", "can"})
-_WIDER = frozenset({"ORG", "PRODUCT", "GPE", "LOC", "FAC", "EVENT", "WORK_OF_ART"})
 _SKIPPED_PREPOSITIONS = frozenset({"like", "than", "per", "via", "due", "because", "as", "if", "unlike", "instead", "without"})
-#: Nouns that name nothing when they stand alone.
-_GENERIC = words("generic_nouns")
 _BYLINE = re.compile(
     r"(?:\s\(|--\s*by\s+|\bBy\s+)((?:[A-Z][\w.'’-]+)(?:\s+(?:de|van|von|la|[A-Z][\w.'’-]*)){1,3})(?=[,).;]|\s*$|\s+and\b)"
 )
 #: Verbs that begin a change log's line, where a parser sees a noun.
 _IMPERATIVES = words("imperatives")
-_VERSION = re.compile(r"v?\d+(\.\w+)+")
 _NAMED, _HALF_NAMED, _PLAIN = 0.9, 0.8, 0.7
-_MAX_WORDS = 7
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class SentenceReader:
         if sentence.text.rstrip().endswith("?"):
             return
         for token in sentence:
-            if token.pos_ in ("VERB", "AUX") and not _VERSION.fullmatch(token.text) and token.dep_ not in ("aux", "auxpass"):
+            if token.pos_ in ("VERB", "AUX") and not VERSION.fullmatch(token.text) and token.dep_ not in ("aux", "auxpass"):
                 yield from self._clause(token, sentence)
             elif token.dep_ == "appos":
                 yield from self._apposition(token, sentence)
@@ -103,7 +98,7 @@ class SentenceReader:
     def _role(self, subjects: list[_Name], attribute: Token, verb: Token, sentence: Any) -> Iterator[Claim]:
         for preposition in attribute.children:
             if preposition.dep_ == "prep" and preposition.lower_ in ("of", "for", "at", "in"):
-                role = f"IS_{re.sub('[^a-z0-9]+', '_', entity_name(_phrase_text(attribute)))}_{preposition.lower_}"
+                role = f"IS_{re.sub('[^a-z0-9]+', '_', entity_name(phrase_text(attribute)))}_{preposition.lower_}"
                 yield from self._make(subjects, _negated(verb, role), self._objects_of(preposition), verb, sentence)
 
     def _prepositional(self, subjects: list[_Name], relation: str, verb: Token, sentence: Any) -> Iterator[Claim]:
@@ -196,12 +191,12 @@ class SentenceReader:
     def _name(self, token: Token) -> _Name | None:
         if token.pos_ == "PRON":
             return self._antecedent(token.lower_)
-        is_version = bool(_VERSION.fullmatch(token.text))
+        is_version = bool(VERSION.fullmatch(token.text))
         if (token.pos_ not in ("NOUN", "PROPN", "NUM", "X", "SYM") and not is_version) or token.is_stop:
             return None
-        text = _phrase_text(token)
+        text = phrase_text(token)
         plain = entity_name(text)
-        if not _names_something(plain) or (token.lemma_.lower() in _GENERIC and " " not in plain):
+        if not names_something(plain) or (token.lemma_.lower() in GENERIC and " " not in plain):
             return None
         if token.sent.start == token.i - plain.count(" ") and plain.split()[0] in _IMPERATIVES:
             return None
@@ -233,12 +228,6 @@ class SentenceReader:
             self._thing = things[0]
         elif subjects:
             self._thing = None
-
-
-def _names_something(plain: str) -> bool:
-    if len(plain) < 2 or plain in _GENERIC or ", " in plain or plain.count(" ") >= _MAX_WORDS:
-        return False
-    return plain.count("(") == plain.count(")") and not plain.startswith(("%", "-", "="))
 
 
 def _base(subject: _Name, target: _Name) -> float:
@@ -283,58 +272,6 @@ def _negated(verb: Token, relation: str) -> str:
         return f"NO_LONGER_{relation}"
     governed = verb.dep_ == "xcomp" and any(child.dep_ == "neg" for child in verb.head.children)
     return f"NOT_{relation}" if governed or any(child.dep_ == "neg" for child in verb.children) else relation
-
-
-def _phrase_text(token: Token) -> str:
-    """The noun with its contiguous modifiers to the left, a version to its right, and the whole of a named entity."""
-    start, end = token.i, token.i + 1
-    left = {child.i for child in token.lefts if child.dep_ in _MODIFIERS and child.pos_ not in ("DET", "PRON")}
-    for child in sorted(left, reverse=True):
-        inner = token.doc[child]
-        if inner.right_edge.i + 1 != start:
-            break
-        start = inner.left_edge.i
-    doc = token.doc
-    is_number = token.pos_ == "NUM" or _VERSION.fullmatch(token.text)
-    if is_number and start == token.i > token.sent.start and doc[start - 1].pos_ == "PROPN":
-        # "Django 5.2": the parser takes now the name, now the version for the head.
-        start -= 1
-    if (
-        end < len(doc)
-        and doc[end].pos_ == "NUM"
-        and doc[end].dep_ in ("nummod", "appos")
-        and any(c.isdigit() for c in doc[end].text)
-    ):
-        end += 1
-    start, end = _widen_to_entity(token, start, end)
-    while start < token.i and _leads_in(doc[start], token):
-        start += 1
-    while end - 1 > token.i and doc[end - 1].pos_ in ("ADV", "PUNCT", "SPACE"):
-        end -= 1
-    return str(doc[start:end].text)
-
-
-def _leads_in(word: Token, head: Token) -> bool:
-    """Whether a word before a name is no part of it; "out-of-bounds" and "fully featured" are."""
-    if word.doc[word.i + 1].text == "-":
-        return False
-    return (
-        word.pos_ in ("DET", "PUNCT", "PRON", "SPACE")
-        or (word.is_stop and word.pos_ != "PROPN")
-        or (word.pos_ == "ADV" and word.head == head)
-    )
-
-
-def _widen_to_entity(token: Token, start: int, end: int) -> tuple[int, int]:
-    if not token.ent_type_:
-        return start, end
-    for entity in token.sent.ents:
-        if entity.start <= token.i < entity.end and entity.label_ == "PERSON":
-            # "Acme's CTO Dana Lee" is Dana Lee.
-            return entity.start, entity.end
-        if entity.start <= token.i < entity.end and entity.label_ in _WIDER:
-            return min(start, entity.start), max(end, entity.end)
-    return start, end
 
 
 def _evidence(sentence: Any, verb: Token) -> str:
