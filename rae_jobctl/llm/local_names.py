@@ -28,6 +28,8 @@ def phrase_text(token: Token) -> str:
     """The noun with its contiguous modifiers to the left, a version to its right, and the whole of a named entity."""
     start, end = token.i, token.i + 1
     left = {child.i for child in token.lefts if child.dep_ in _MODIFIERS and child.pos_ not in ("DET", "PRON")}
+    # "latency and error rates" are two.
+    left -= {child.i for child in token.lefts if any(inner.dep_ == "cc" for inner in child.children)}
     for child in sorted(left, reverse=True):
         inner = token.doc[child]
         if inner.right_edge.i + 1 != start:

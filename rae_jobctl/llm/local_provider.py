@@ -30,7 +30,7 @@ class LocalProvider:
     """Provider by rules. The parser is loaded at the first extraction; reflections do without it."""
 
     name = "local"
-    model = "local-rules-1"
+    model = "local-rules-2"
     paid = False
     batch_size = 64
     # One: the parser holds the interpreter, more threads would only share it.

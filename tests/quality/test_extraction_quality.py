@@ -89,7 +89,7 @@ def test_the_local_provider_finds_twice_what_a_pattern_finds_and_is_right_as_oft
 
 
 # The same parser gives the same triples on every machine; the margin is for a next version of its packages.
-@pytest.mark.parametrize(("half", "precision", "recall"), [(TUNING, 0.85, 0.68), (HELD_OUT, 0.80, 0.62)])
+@pytest.mark.parametrize(("half", "precision", "recall"), [(TUNING, 0.94, 0.89), (HELD_OUT, 0.86, 0.75)])
 def test_the_local_provider_is_no_worse_than_measured(half: str, precision: float, recall: float) -> None:
     ours = score(local, load(half))
     assert ours.precision >= precision
