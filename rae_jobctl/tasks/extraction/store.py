@@ -118,7 +118,7 @@ def _node(name: str) -> str:
     )"""  # noqa: S608 - a constant of this module
 
 
-_EDGES = f"""
+EDGES = f"""
 INSERT INTO knowledge_graph_edges AS e (tenant_id, project, source_node_id, target_node_id, relation, properties)
 SELECT $1, $2, s.id, t.id, u.relation,
        $8::jsonb || jsonb_build_object(
@@ -192,7 +192,7 @@ async def store(
         return Stored(marked, ())
     about = {"project": project, "tenant_id": str(tenant_id), "extraction_method": origin.method, "model": origin.model}
     nodes = await connection.fetch(_NODES, tenant_id, project, *_node_columns(kept), about)
-    edges = await connection.fetch(_EDGES, *_edge_columns(tenant_id, project, kept, about))
+    edges = await connection.fetch(EDGES, *edge_columns(tenant_id, project, kept, about))
     created = sum(row["created"] for row in edges)
     return Stored(marked, kept, sum(row["created"] for row in nodes), created, len(edges) - created)
 
@@ -222,7 +222,8 @@ def _node_columns(triples: Sequence[Triple]) -> tuple[list[str], list[str]]:
     return list(types), [str(kind) for kind in types.values()]
 
 
-def _edge_columns(tenant_id: UUID, project: str, triples: Sequence[Triple], about: Mapping[str, Any]) -> tuple[Any, ...]:
+def edge_columns(tenant_id: UUID, project: str, triples: Sequence[Triple], about: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What EDGES takes: each (subject, relation, object) once, with all its evidence."""
     groups: dict[tuple[str, str, str], list[Triple]] = defaultdict(list)
     for triple in triples:
         groups[triple.subject, triple.predicate, triple.object].append(triple)
