@@ -12,6 +12,8 @@ import itertools
 import resource
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from datetime import time as clock
 from uuid import UUID
 
 import asyncpg
@@ -119,4 +121,7 @@ async def _decay(url: str, readers: Readers | None = None) -> Pass:
     connection = await asyncpg.connect(url)
     ahead = await connection.fetchval("SELECT max(decayed_through) + 1 FROM memories")
     await connection.close()
-    return await run_task(url, "decay", "--slot", f"{ahead}T02:00+00:00", readers=readers)
+    # As the CronJob's run of that night: --slot takes no moment that has not come.
+    night = datetime.combine(ahead, clock(2), UTC)
+    job = {"RAE_JOB_NAME": f"bench-{int(night.timestamp()) // 60}", "RAE_CRONJOB_NAME": "bench"}
+    return await run_task(url, "decay", readers=readers, **job)

@@ -5,6 +5,7 @@ The codes follow sysexits.h where it has a fitting one. A Job's podFailurePolicy
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import IntEnum
 
 
@@ -74,10 +75,26 @@ class ConfigError(TaskError):
 
 
 class TransientError(TaskError):
-    """Something outside is away for now: the database, the LLM, a lock that another run holds."""
+    """Something outside is away for now: the database, the LLM, a lock that another run holds.
+
+    Args:
+        retry_after: before that moment another attempt would fail as well; None when nobody knows.
+    """
 
     exit_code = ExitCode.TRANSIENT
     reason = "Transient"
+
+    def __init__(
+        self, message: str, *, reason: str | None = None, hint: str | None = None, retry_after: datetime | None = None
+    ) -> None:
+        super().__init__(message, reason=reason, hint=hint)
+        self.retry_after = retry_after
+
+
+class BudgetExhausted(TransientError):
+    """The next call might pass a budget, so it was not made; `retry_after` is when the period turns."""
+
+    reason = "BudgetExhausted"
 
 
 class TimeSliced(TransientError):

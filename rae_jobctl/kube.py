@@ -184,7 +184,8 @@ def _known(item: Mapping[str, Any]) -> Known:
     metadata = item.get("metadata", {})
     conditions = item.get("status", {}).get("conditions", [])
     finished = any(c.get("type") == "Finished" and c.get("status") == "True" for c in conditions)
-    return Known(str(metadata.get("name", "")), finished, metadata.get("labels", {}))
+    suspended = item.get("spec", {}).get("suspend") is True
+    return Known(str(metadata.get("name", "")), finished, metadata.get("labels", {}), suspended)
 
 
 def _stored(plural: str, item: dict[str, Any]) -> StoredRequest:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rae_jobctl.errors import ExitCode
 TERMINATION_VERSION = 1
 #: Kubernetes keeps 4096 bytes of a container's message; half a JSON object is worth nothing, so we stay well below.
 TERMINATION_MAX_BYTES = 3000
+_ROUND_UP = timedelta(microseconds=999_999)
 TERMINATION_PATH = "/dev/termination-log"
 
 
@@ -32,6 +34,7 @@ class Outcome:
         run_ids: ids of the ledger rows that hold the results.
         exit_code: see ExitCode.
         dry_run: nothing was written.
+        retry_after: before that moment another attempt would end the same way; None when nobody knows.
     """
 
     task: str
@@ -43,10 +46,15 @@ class Outcome:
     run_ids: tuple[str, ...] = ()
     exit_code: ExitCode = ExitCode.DONE
     dry_run: bool = False
+    retry_after: datetime | None = None
 
     def with_result(self, **more: Any) -> Outcome:
         """The same with more in its result."""
         return replace(self, result={**self.result, **more})
+
+    def with_counters(self, **more: int) -> Outcome:
+        """The same with more counters."""
+        return replace(self, counters={**self.counters, **more})
 
     def with_runs(self, *ids: str) -> Outcome:
         """The same with the ledger's rows that hold it."""
@@ -64,7 +72,13 @@ class Outcome:
             "result": dict(self.result),
             "failures": [dict(f) for f in self.failures],
             "runs": list(self.run_ids),
+            **self._retry_after,
         }
+
+    @property
+    def _retry_after(self) -> dict[str, str]:
+        # Whole seconds, rounded up: a moment too early would be in vain.
+        return {} if self.retry_after is None else {"retryAfter": f"{self.retry_after + _ROUND_UP:%Y-%m-%dT%H:%M:%SZ}"}
 
     def termination_message(self, summary: Mapping[str, Any] | None = None) -> str:
         """The hint for the operator, at most TERMINATION_MAX_BYTES of UTF-8.
@@ -80,6 +94,7 @@ class Outcome:
             "message": self.message[:512],
             "counters": dict(self.counters),
             "runs": list(self.run_ids[:8]),
+            **self._retry_after,
         }
         for candidate in ({**base, "result": dict(summary)} if summary else base, base):
             text = json.dumps(candidate, separators=(",", ":"), ensure_ascii=False)

@@ -14,11 +14,13 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rae_jobctl.errors import UsageError
 
 _MAX_LENGTH = 200
+#: Two clocks may differ by so much.
+_AHEAD = timedelta(minutes=10)
 _ONCE = re.compile(r"once:(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ):")
 
 
@@ -65,6 +67,24 @@ def resolve_slot(
     if scheduled is not None:
         return Slot(f"cron:{scheduled:%Y-%m-%dT%H:%MZ}", scheduled, "cronjob")
     return Slot(f"once:{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}:{uuid.uuid4().hex[:16]}", now, "fresh")
+
+
+def require_come(slot: Slot, now: datetime | None = None) -> None:
+    """Refuse a slot of a moment that has not come: its run would make rows fade, expire and be too old before their time.
+
+    Args:
+        slot: of a run that writes.
+        now: for tests.
+
+    Raises:
+        UsageError: `--slot` named such a moment.
+    """
+    now = now or datetime.now(UTC)
+    if slot.origin == "flag" and slot.at > now + _AHEAD:
+        raise UsageError(
+            f"--slot {slot.key.removeprefix('cron:')} has not come yet: it is {now.astimezone(UTC):%Y-%m-%dT%H:%MZ}",
+            hint="with --dry-run the task says what it would do then",
+        )
 
 
 def cronjob_time(job_name: str, cronjob_name: str) -> datetime | None:

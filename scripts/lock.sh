@@ -9,6 +9,6 @@ compile() {
         --custom-compile-command "make lock" --output-file "requirements/$out" pyproject.toml "$@"
 }
 compile dev.txt --all-extras --group dev
-compile image.txt --extra operator --extra local --constraint requirements/dev.txt
+compile image.txt --extra operator --extra local --extra serve --constraint requirements/dev.txt
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
     --custom-compile-command "make lock" --output-file requirements/build.txt --group build --constraint requirements/dev.txt

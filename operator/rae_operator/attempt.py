@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from rae_operator.api.spec import RetryPolicy
@@ -15,6 +16,8 @@ TRANSIENT = 75
 #: Codes that the same input must give again, with the reason when the task could not say its own.
 PERMANENT = {64: "Usage", 65: "BadData", 78: "ConfigInvalid", 126: "CommandNotExecutable", 127: "CommandNotFound"}
 _REASONS = {**PERMANENT, TRANSIENT: "Transient", 1: "Unexpected", 137: "Killed", 143: "Terminated"}
+#: Between these an attempt that waits for its budget is due, whatever its pod said; a month has 31 days.
+_LEAST_POSTPONED, _MOST_POSTPONED = timedelta(minutes=1), timedelta(days=32)
 _CODE_IN_MESSAGE = re.compile(r"exit code (\d{1,3})\b")
 
 
@@ -24,16 +27,22 @@ class Verdict(Enum):
     PERMANENT = "permanent"
     RETRY = "retry"
     SLICED = "sliced"
+    POSTPONED = "postponed"
 
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """How an attempt failed."""
+    """How an attempt failed.
+
+    Attributes:
+        retry_after: the task knows that it would be in vain before.
+    """
 
     verdict: Verdict
     reason: str
     message: str
     exit_code: int | None = None
+    retry_after: datetime | None = None
 
 
 def last_word(pods: tuple[PodView, ...], *, succeeded: bool) -> tuple[PodView | None, Hint | None]:
@@ -57,13 +66,16 @@ def failed_attempt(job: JobView, pods: tuple[PodView, ...]) -> AttemptEnd:
         return AttemptEnd(Verdict.PERMANENT, _reason(hint, code), _message(hint, pod, job, code), code)
     if hint and hint.reason == "TimeSliced" and code == TRANSIENT:
         return AttemptEnd(Verdict.SLICED, "TimeSliced", hint.message, code)
+    if hint and hint.reason == "BudgetExhausted" and code == TRANSIENT:
+        return AttemptEnd(Verdict.POSTPONED, "BudgetExhausted", hint.message, code, hint.retry_after)
     if pod and pod.exit and pod.exit.reason == "OOMKilled":
         return AttemptEnd(Verdict.RETRY, "OOMKilled", f"pod {pod.name} used more memory than its limit", code)
     if pod and pod.reason:
         return AttemptEnd(Verdict.RETRY, pod.reason, _message(None, pod, job, code), code)
     if pod is None and code is None:
         return AttemptEnd(Verdict.RETRY, "PodLost", clean_text(job.message) or "the Job failed and its pod is gone")
-    return AttemptEnd(Verdict.RETRY, _reason(hint, code), _message(hint, pod, job, code), code)
+    after = hint.retry_after if hint and code == TRANSIENT else None
+    return AttemptEnd(Verdict.RETRY, _reason(hint, code), _message(hint, pod, job, code), code, after)
 
 
 def _code_of(job: JobView) -> int | None:
@@ -93,3 +105,15 @@ def retry_delay(policy: RetryPolicy, failures: int, seed: str) -> float:
     base = min(policy.initial_delay_seconds * policy.factor ** (failures - 1), policy.max_delay_seconds)
     digest = hashlib.sha256(f"{seed}/{failures}".encode()).digest()
     return float(base * (1 + policy.jitter * int.from_bytes(digest[:4]) / 2**32))
+
+
+def postponed_until(end: AttemptEnd, now: datetime, seed: str) -> datetime:
+    """When an attempt that waits for its budget is due: at the moment that the task told, else at the next day of UTC.
+
+    What a pod says is a hint, so it is held between a minute and a month from now. Requests that wait for the same midnight
+    spread over the minute after it.
+    """
+    tomorrow = (now.astimezone(UTC) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    told = end.retry_after or tomorrow
+    spread = timedelta(seconds=60 * int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]) / 2**32)
+    return min(max(told, now + _LEAST_POSTPONED), now + _MOST_POSTPONED) + spread

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from rae_operator.api.spec import CommonSpec
 from rae_operator.api.status import MAX_ATTEMPT_NUMBER, LastFailure, Phase, RequestStatus, Stopping
-from rae_operator.attempt import AttemptEnd, Verdict, failed_attempt, last_word, retry_delay
+from rae_operator.attempt import AttemptEnd, Verdict, failed_attempt, last_word, postponed_until, retry_delay
 from rae_operator.decision import CreateJob, Decision, DeleteJob, DeleteRequest
 from rae_operator.diagnose import diagnose
 from rae_operator.jobs import active_deadline
@@ -307,10 +307,20 @@ def _failed(case: Case, job: JobView) -> Decision:
             status, Phase.PENDING, end.reason, end.message or "the attempt's time was over; the next goes on", case.request
         )
         return _between(case.having(status))
+    if end.verdict is Verdict.POSTPONED:
+        return _postpone(case.having(status), end)
     case = case.having(_noting(status, end, job.finished_at or case.now))
     if end.verdict is Verdict.PERMANENT:
         return case.with_result(hint).end(Phase.FAILED, end.reason, end.message, job.finished_at)
     return _retry(case, end, hint, job.finished_at or case.now)
+
+
+def _postpone(case: Case, end: AttemptEnd) -> Decision:
+    """Back to waiting: the attempt does not count, and the next one is due when its budget is there again, if that is in time."""
+    due = format_time(postponed_until(end, case.now, case.request.uid))
+    status = changed(case.status, settled_attempts=case.status.attempts, next_attempt_time=due)
+    text = f"{end.message or 'the budget is spent'}; the next attempt is due at {due}"
+    return _between(case.having(at(status, Phase.PENDING, end.reason, text, case.request)))
 
 
 def _noting(status: RequestStatus, end: AttemptEnd, when: datetime) -> RequestStatus:
@@ -326,6 +336,8 @@ def _retry(case: Case, end: AttemptEnd, hint: Hint | None, ended: datetime) -> D
         text = f"{status.failures} of {policy.max_attempts} attempts failed; the last: {end.message}"
         return case.with_result(hint).end(Phase.FAILED, end.reason, text, ended)
     due = ended + timedelta(seconds=retry_delay(policy, status.failures, case.request.uid))
+    if end.retry_after:  # An endpoint's Retry-After; a pod is not believed more than a day.
+        due = max(due, min(end.retry_after, ended + timedelta(days=1)))
     text = f"attempt {status.attempts} failed ({end.reason}: {end.message}); the next is due at {format_time(due)}"
     status = changed(status, settled_attempts=status.attempts, next_attempt_time=format_time(due), stopping=None)
     return _between(case.having(at(status, Phase.PENDING, "Retrying", text, case.request)))
@@ -387,4 +399,5 @@ def _first(*seconds: float | None) -> float | None:
 
 
 def _deadline_text(case: Case) -> str:
-    return f"not done within spec.deadlineSeconds ({case.spec.deadline_seconds} s)"
+    waited = f"; it waited: {case.status.message}" if case.status.reason == "BudgetExhausted" else ""
+    return f"not done within spec.deadlineSeconds ({case.spec.deadline_seconds} s){waited}"

@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from rae_operator.api.fields import MAX_REASON, REASON_PATTERN
+from rae_operator.times import parse_time
 
 VERSION = 1
 #: What the kubelet keeps of a message; a longer one is not from it.
@@ -29,6 +31,7 @@ class Hint:
         counters: whole numbers by name.
         summary: a small part of the result.
         runs: ids of the ledger's rows.
+        retry_after: before that moment the next attempt would end the same way.
     """
 
     reason: str = ""
@@ -36,6 +39,7 @@ class Hint:
     counters: Mapping[str, int] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     runs: tuple[str, ...] = ()
+    retry_after: datetime | None = None
 
 
 def parse_hint(text: str) -> Hint | None:
@@ -54,6 +58,7 @@ def parse_hint(text: str) -> Hint | None:
         counters=_counters(body.get("counters")),
         summary=_summary(body.get("result")),
         runs=_runs(body.get("runs")),
+        retry_after=_moment(body.get("retryAfter")),
     )
 
 
@@ -82,6 +87,14 @@ def _summary(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {}
     return value if len(json.dumps(value, ensure_ascii=False).encode()) <= MAX_SUMMARY_BYTES else {}
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        return parse_time(value) if isinstance(value, str) and len(value) <= 40 else None
+    except OverflowError:
+        # At the calendar's very ends a moment has no UTC.
+        return None
 
 
 def _runs(value: Any) -> tuple[str, ...]:

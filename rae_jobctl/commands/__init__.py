@@ -36,9 +36,13 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry(
         "check-consistency", "check_consistency", "Compare memories with Qdrant's vectors, and mend what differs.", _LIFE_CYCLE
     ),
+    CommandEntry("pause", "pause", "Make no new requests of the queue or for reflections; list what is paused.", _OPERATE),
+    CommandEntry("resume", "resume", "Take a pause back.", _OPERATE),
     CommandEntry("doctor", "doctor", "Look for what is amiss with the installation.", _OPERATE),
     CommandEntry("backfill", "backfill", "Make good on purpose what was missed.", _OPERATE),
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
     CommandEntry("runs", "runs", "Show what has run; watch it, stop it, run it again.", _OPERATE),
+    CommandEntry("serve-ml", "serve_ml", "Serve RAE's ML service API over HTTP.", _OPERATE),
+    CommandEntry("budget", "budget", "Show what the language model may cost, and what it has.", _OPERATE),
     CommandEntry("dev", "dev", "Start PostgreSQL and Redis at a laptop, load the examples.", _OPERATE),
 )

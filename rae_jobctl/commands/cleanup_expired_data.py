@@ -24,9 +24,10 @@ def cleanup_expired_data(
 ) -> None:
     """Delete what is older than its class of data may be kept, tenant by tenant, with an audit row for each batch.
 
-    Days by class: episodic memories 365, embeddings 365, cost logs 1095, audit logs 2555; semantic and reflective memories, the
-    graph and the archive for ever. RAE_RETENTION_<CLASS>_DAYS changes that for all, retention_days in a tenant's config for one;
-    0 or -1 keeps for ever. Memories with a protected tag (RAE_PROTECTED_TAGS: protected, legal-hold) stay.
+    Days by class: episodic memories 365, embeddings 365, cost logs 1095, audit logs 2555, delivered notifications 30; semantic
+    and reflective memories, the graph and the archive for ever. RAE_RETENTION_<CLASS>_DAYS changes that for all, retention_days
+    in a tenant's config for one; 0 or -1 keeps for ever. Memories with a protected tag (RAE_PROTECTED_TAGS: protected,
+    legal-hold) stay.
     """
 
     async def work(invocation: Invocation) -> Outcome:

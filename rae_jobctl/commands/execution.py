@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import typer
@@ -14,12 +15,12 @@ import typer
 from rae_jobctl.commands.options import Output
 from rae_jobctl.commands.reporting import report_error
 from rae_jobctl.deadline import StopSignal, stop_on_signals
-from rae_jobctl.errors import TaskError
+from rae_jobctl.errors import TaskError, TransientError
 from rae_jobctl.logs import as_task_error
 from rae_jobctl.outcome import Outcome, write_termination_message
 from rae_jobctl.request import Request, read_request
 from rae_jobctl.settings import number
-from rae_jobctl.slots import Slot, resolve_slot
+from rae_jobctl.slots import Slot, require_come, resolve_slot
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,11 @@ def execute(
 
 async def _run(work: Work, slot: str | None, dry_run: bool, wait: bool) -> Outcome:
     request = read_request()
+    occurrence = resolve_slot(flag=slot, request_key=request.key if request else None)
+    if not dry_run:
+        require_come(occurrence)
     invocation = Invocation(
-        slot=resolve_slot(flag=slot, request_key=request.key if request else None),
+        slot=occurrence,
         stop=StopSignal(_soft_limit()),
         request=request,
         dry_run=dry_run,
@@ -107,7 +111,10 @@ def _soft_limit() -> float | None:
 
 
 def _failed(task: str, error: TaskError, dry_run: bool) -> Outcome:
-    return Outcome(task=task, reason=error.reason, message=error.message, exit_code=error.exit_code, dry_run=dry_run)
+    when = error.retry_after if isinstance(error, TransientError) else None
+    return Outcome(
+        task, error.reason, error.message, exit_code=error.exit_code, dry_run=dry_run, retry_after=when and when.astimezone(UTC)
+    )
 
 
 def _report(outcome: Outcome, error: TaskError, output: Output) -> None:

@@ -117,13 +117,15 @@ def _patience() -> tuple[int, float]:
 async def _run(invocation: Invocation, params: ExtractionParams, model: str | None) -> Outcome:
     from rae_jobctl.llm.settings import LlmSettings
     from rae_jobctl.tasks.extraction.task import TASK, extract_graph, preview
+    from rae_jobctl.tasks.metering.settings import LimitSettings
 
     settings = LlmSettings.from_env(model=model)
     async with pool_and_provider(settings, TASK, invocation.stop) as (pool, provider):
         if invocation.dry_run:
             return await preview(pool, provider, params)
         slot, stop, wait = invocation.slot, invocation.stop, invocation.wait
-        return await extract_graph(pool, provider, params, slot=slot, stop=stop, wait=wait, price=settings.price)
+        limits = LimitSettings.from_env()
+        return await extract_graph(pool, provider, params, slot=slot, stop=stop, wait=wait, price=settings.price, limits=limits)
 
 
 def _summarise(outcome: Outcome) -> dict[str, object] | None:

@@ -40,7 +40,8 @@ def generate_reflection(
 ) -> None:
     """Reflect upon a project's recent episodic memories and store the reflection, once for the same memories.
 
-    Every insight names the memories that it rests on. The provider is RAE_LLM_PROVIDER, as for extract-graph.
+    Every insight names the memories that it rests on. The provider is RAE_LLM_PROVIDER, as for extract-graph. With
+    RAE_WEBHOOK_URL and RAE_WEBHOOK_SECRET a stored reflection is notified (docs/webhooks.md).
     """
 
     async def work(invocation: Invocation) -> Outcome:
@@ -72,14 +73,27 @@ def generate_reflection(
 
 async def _run(invocation: Invocation, params: ReflectionParams, model: str | None) -> Outcome:
     from rae_jobctl.llm.settings import LlmSettings
+    from rae_jobctl.tasks.metering.settings import LimitSettings
     from rae_jobctl.tasks.reflection.task import TASK, generate_reflection, preview
+    from rae_jobctl.webhooks.settings import WebhookSettings
 
-    settings = LlmSettings.from_env(model=model)
+    # Both before anything is paid for.
+    settings, webhook = LlmSettings.from_env(model=model), WebhookSettings.from_env()
     async with pool_and_provider(settings, TASK, invocation.stop) as (pool, provider):
         if invocation.dry_run:
             return await preview(pool, provider, params, slot=invocation.slot)
         slot, stop, wait = invocation.slot, invocation.stop, invocation.wait
-        return await generate_reflection(pool, provider, params, slot=slot, stop=stop, wait=wait, price=settings.price)
+        return await generate_reflection(
+            pool,
+            provider,
+            params,
+            slot=slot,
+            stop=stop,
+            wait=wait,
+            price=settings.price,
+            limits=LimitSettings.from_env(),
+            webhook=webhook,
+        )
 
 
 def _summarise(outcome: Outcome) -> dict[str, object] | None:

@@ -27,6 +27,7 @@ def schedule_reflections(
 
     Not for one with fewer than RAE_REFLECTION_MIN_MEMORIES (3) in RAE_REFLECTION_WINDOW_HOURS (24), nor within
     RAE_REFLECTION_COOL_DOWN_MINUTES (60) of its last reflection. What is skipped is listed with the reason.
+    Notifications that reflections left behind are delivered (docs/webhooks.md).
     """
 
     async def work(invocation: Invocation) -> Outcome:
@@ -34,11 +35,14 @@ def schedule_reflections(
         from rae_jobctl.kube import KubeBoard
         from rae_jobctl.settings import DatabaseSettings
         from rae_jobctl.tasks.scheduling.reflections import TASK, schedule_reflections
+        from rae_jobctl.webhooks.settings import WebhookSettings
 
-        policy = _policy()
+        policy, webhook = _policy(), WebhookSettings.from_env()
         async with KubeBoard.from_env() as board, open_pool(DatabaseSettings.from_env(), TASK) as pool:
             slot, stop, wait = invocation.slot, invocation.stop, invocation.wait
-            return await schedule_reflections(pool, board, policy, slot=slot, stop=stop, dry_run=invocation.dry_run, wait=wait)
+            return await schedule_reflections(
+                pool, board, policy, slot=slot, stop=stop, dry_run=invocation.dry_run, wait=wait, webhook=webhook
+            )
 
     execute("schedule-reflections", work, output=output, render=_render, slot=slot, dry_run=dry_run, wait=wait)
 

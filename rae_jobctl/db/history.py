@@ -13,10 +13,13 @@ from rae_jobctl.errors import BadDataError
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Record
 
-# Failed for good, or left lying for so long that nothing takes it up by itself any more.
+# Failed for good, or left lying for so long that nothing takes it up by itself any more; a budget may turn after a month only.
 _DEAD = """(
     (r.status = 'failed' AND r.exit_code IN (64, 65, 78))
-    OR (r.status IN ('failed', 'died', 'sliced') AND r.updated_at < now() - interval '1 hour')
+    OR (
+        r.status IN ('failed', 'died', 'sliced')
+        AND r.updated_at < now() - CASE WHEN r.reason = 'BudgetExhausted' THEN interval '32 days' ELSE interval '1 hour' END
+    )
 )"""
 
 # The view has the table's first columns; the later ones come from the table.

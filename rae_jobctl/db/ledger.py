@@ -22,7 +22,16 @@ from rae_jobctl.db.errors import transaction_pooler, where_of, working
 from rae_jobctl.db.locks import Lock, Resource, lock_key, resource_locks, take
 from rae_jobctl.db.pool import bind_tenant
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.errors import ExitCode, RunCancelled, SoftLimitReached, TaskError, TimeSliced, TransientError, frames
+from rae_jobctl.errors import (
+    BudgetExhausted,
+    ExitCode,
+    RunCancelled,
+    SoftLimitReached,
+    TaskError,
+    TimeSliced,
+    TransientError,
+    frames,
+)
 from rae_jobctl.logs import get_logger
 from rae_jobctl.provenance import PRIVATE, current
 from rae_jobctl.request import Request, read_request
@@ -365,7 +374,7 @@ async def _release(connection: Connection) -> None:
 
 
 async def _record_failure(pool: Pool, run: Run, error: Exception) -> None:
-    state = "sliced" if isinstance(error, TimeSliced) else "failed"
+    state = "sliced" if isinstance(error, TimeSliced | BudgetExhausted) else "failed"
     # An unknown exception's text may quote a row, so its class and its frames stand for it.
     told = error if isinstance(error, TaskError) else TaskError(f"unexpected {type(error).__name__}")
     steps = None if told is error else "\n".join(frames(error))

@@ -20,11 +20,11 @@ class Resource:
     """What a run changes, within its tenant and project; a run without a project changes all of the tenant's.
 
     Attributes:
-        kind: "graph", "memories" or "cache".
+        kind: "graph", "memories", "cache", or "queue" (of all tenants).
         mode: "shared" with others of its kind, or "exclusive".
     """
 
-    kind: Literal["graph", "memories", "cache"]
+    kind: Literal["graph", "memories", "cache", "queue"]
     mode: Literal["shared", "exclusive"]
 
 

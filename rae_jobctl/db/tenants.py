@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
-from rae_jobctl.errors import BadDataError
+from rae_jobctl.errors import BadDataError, ConfigError
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Record
+
+
+#: Stands for every tenant where a key needs one: in the ledger for runs over all of them, and in pauses.
+ALL_TENANTS = UUID(int=0)
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Tenant:
     Attributes:
         id: as in every table.
         name: `tenants.name`, or the id's text where the tenant has no row.
-        config: `tenants.config`.
+        config: `tenants.config`; one that is no object raises ConfigError when something of it is asked for.
     """
 
     id: UUID
@@ -63,5 +69,37 @@ async def list_known_tenants(connection: Connection) -> list[Tenant]:
 
 
 def _tenant(row: Record) -> Tenant:
-    config = row["config"]
-    return Tenant(id=row["id"], name=row["name"] or str(row["id"]), config=config if isinstance(config, dict) else {})
+    return Tenant(id=row["id"], name=row["name"] or str(row["id"]), config=_config(row["id"], row["config"]))
+
+
+def _config(tenant: UUID, value: object) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        # An object that was made text twice on its way into the column.
+        with suppress(ValueError):
+            value = json.loads(value)
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else _NoObject(tenant)
+
+
+class _NoObject(Mapping[str, Any]):
+    """A config that says nothing that can be read: what the tenant wanted to be kept must not be taken for the default."""
+
+    def __init__(self, tenant: UUID) -> None:
+        self._tenant = tenant
+
+    def __getitem__(self, key: str) -> NoReturn:
+        self._refuse()
+
+    def __iter__(self) -> Iterator[str]:
+        self._refuse()
+
+    def __len__(self) -> int:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ConfigError(
+            f"the config of tenant {self._tenant} is no JSON object",
+            reason="TenantConfigInvalid",
+            hint="tenants.config must be an object or NULL; nothing was done for this tenant",
+        )

@@ -7,8 +7,9 @@ a temperature or none. The first refusal teaches the client, and it does not ask
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,10 @@ import openai
 
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.errors import ConfigError
+from rae_jobctl.llm.meter import Call, CallSize, Meter, Unmetered
 from rae_jobctl.llm.retry import Patience, TryAgain, is_retryable, retry_after
 from rae_jobctl.llm.settings import LlmSettings
+from rae_jobctl.llm.text import estimate_tokens
 from rae_jobctl.llm.types import Usage
 from rae_jobctl.logs import get_logger
 
@@ -26,6 +29,12 @@ MAX_REPLY_BYTES = 2 * 1024 * 1024
 _FORMATS = ("json_schema", "json_object", "text")
 #: Codes of a 400 that concern this prompt alone, so a smaller or another one may pass.
 _PROMPT_CODES = frozenset({"context_length_exceeded", "string_above_max_length", "content_filter", "content_policy_violation"})
+#: Tokens that an endpoint may add to each message and to the whole, for roles and separators.
+_FRAME_TOKENS = 64
+#: A request that failed with one of these was never sent; the SDK sits on one of two HTTP libraries, which name them alike.
+_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+#: Statuses of a request that was turned away before any model saw it. Others may be charged for (a 400 of a content filter is).
+_TURNED_AWAY = frozenset({401, 403, 404, 405, 413, 415, 429})
 
 
 class AnswerError(Exception):
@@ -78,6 +87,7 @@ class ChatClient:
 
     def __init__(self, settings: LlmSettings, stop: StopSignal) -> None:
         self._settings = settings
+        self._meter: Meter = Unmetered()
         self._client = openai.AsyncOpenAI(
             api_key=settings.api_key or "none",
             base_url=settings.base_url or "https://api.openai.com/v1",
@@ -88,11 +98,22 @@ class ChatClient:
         self._format = 0
         self._dropped: set[str] = set()
 
+    def metered(self, meter: Meter) -> ChatClient:
+        """The same client, each call passing `meter`."""
+        client = copy.copy(self)
+        client._meter, client._dropped = meter, set(self._dropped)
+        return client
+
+    async def require(self, prompts: Sequence[Prompt]) -> None:
+        """See that the meter would let all of these through, as `Meter.require`."""
+        await self._meter.require([self._size(prompt) for prompt in prompts])
+
     async def ask(self, prompt: Prompt) -> Answer:
         """One answer, after retries.
 
         Raises:
             AnswerError: the endpoint answered, but not with the JSON object that was asked for.
+            BudgetExhausted: the meter lets no call through.
             TransientError: it is away or limits us beyond our patience.
             ConfigError: it refuses the key, the model or the request as such.
         """
@@ -106,7 +127,7 @@ class ChatClient:
         while True:
             state = (self._format, len(self._dropped))
             try:
-                return await self._post(self._arguments(prompt))
+                return await self._post_metered(prompt)
             except openai.BadRequestError as error:
                 # Another call may have learned the same meanwhile; then this one only tries again.
                 if state == (self._format, len(self._dropped)) and not self._learn(error):
@@ -115,6 +136,24 @@ class ChatClient:
                 raise _refusal(error, self._settings.model) from None
             except (openai.APIConnectionError, TimeoutError) as error:
                 raise TryAgain("a timeout" if _is_timeout(error) else "a connection error") from None
+
+    async def _post_metered(self, prompt: Prompt) -> bytes:
+        # Each request by itself: a retry may be charged as well.
+        async with self._meter.call(self._size(prompt)) as call:
+            try:
+                raw = await self._post(self._arguments(prompt))
+            except (openai.APIError, TimeoutError) as error:
+                _tell(call, error)
+                raise
+            call.usage = usage_of(raw)
+            return raw
+
+    def _size(self, prompt: Prompt) -> CallSize:
+        texts = (prompt.system, prompt.user, json.dumps(prompt.schema))
+        # A token stands for at least one byte, in every tokenizer that works on bytes.
+        most = sum(len(text.encode()) for text in texts)
+        likely = sum(estimate_tokens(text) for text in texts)
+        return CallSize(likely + _FRAME_TOKENS, most + _FRAME_TOKENS, prompt.max_tokens)
 
     async def _post(self, arguments: dict[str, Any]) -> bytes:
         body = bytearray()
@@ -171,6 +210,29 @@ class ChatClient:
             get_logger().info("llm_endpoint_lacks", parameter="response_format", now=_FORMATS[self._format])
             return True
         return False
+
+
+def _tell(call: Call, error: openai.APIError | TimeoutError) -> None:
+    """What a request that failed has cost: nothing only where that is sure."""
+    call.cause = type(error).__name__
+    if isinstance(error, openai.APIStatusError):
+        call.cause = str(error.status_code)
+        prompt_at_fault = (error.code or error.type) in _PROMPT_CODES
+        call.free = error.status_code in _TURNED_AWAY or (error.status_code in (400, 422) and not prompt_at_fault)
+        # A spent quota is a 429 that no waiting mends.
+        call.refused = error.status_code == 429 and error.code != "insufficient_quota"
+        call.wait = retry_after(error.response.headers)
+    elif isinstance(error, openai.APIConnectionError):
+        call.free = any(kind.__name__ in _NEVER_SENT for kind in type(error.__cause__).__mro__)
+
+
+def usage_of(raw: bytes) -> Usage | None:
+    """The usage of a completion; None when it does not tell, or tells nonsense."""
+    try:
+        usage = _usage(json.loads(raw).get("usage"))
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return usage if usage.prompt_tokens else None
 
 
 def _is_timeout(error: BaseException) -> bool:

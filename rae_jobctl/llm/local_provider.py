@@ -9,12 +9,15 @@ import threading
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rae_jobctl.errors import ConfigError
 from rae_jobctl.llm.checks import Checker
 from rae_jobctl.llm.text import fold, split_long
 from rae_jobctl.llm.types import Estimate, Extraction, Memory, ReflectionDraft, ReflectionKind, Theme, Triple
+
+if TYPE_CHECKING:
+    from rae_jobctl.llm.meter import Meter
 
 MODEL = "en_core_web_sm"
 #: The parser needs memory in proportion to a text; beyond this a memory is read in pieces.
@@ -36,9 +39,13 @@ class LocalProvider:
     # One: the parser holds the interpreter, more threads would only share it.
     concurrency = 1
 
+    def metered(self, meter: Meter) -> LocalProvider:
+        """See Provider."""
+        return self
+
     async def extract(self, memories: Sequence[Memory]) -> Extraction:
         """See Provider: in a thread, so that signals and the lock's connection stay served."""
-        return await asyncio.to_thread(_extract, list(memories))
+        return await asyncio.to_thread(extract_by_rules, list(memories))
 
     async def reflect(self, themes: Sequence[Theme], kind: ReflectionKind) -> ReflectionDraft:
         """See Provider."""
@@ -93,7 +100,12 @@ def _with_numpys_products(parser: Any) -> Any:
     return parser
 
 
-def _extract(memories: Sequence[Memory]) -> Extraction:
+def extract_by_rules(memories: Sequence[Memory]) -> Extraction:
+    """Triples of these memories, read in this thread. The parser serves one thread at a time.
+
+    Raises:
+        ConfigError: the `local` extra is not installed.
+    """
     from rae_jobctl.llm.local_rules import SentenceReader
 
     checker = Checker()

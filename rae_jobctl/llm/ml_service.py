@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -21,6 +21,9 @@ from rae_jobctl.llm.settings import LlmSettings
 from rae_jobctl.llm.text import MAX_EVIDENCE, entity_name, fold, is_named_in
 from rae_jobctl.llm.themes import split_sentences
 from rae_jobctl.llm.types import Estimate, Extraction, Memory, ReflectionDraft, ReflectionKind, Theme, Usage
+
+if TYPE_CHECKING:
+    from rae_jobctl.llm.meter import Meter
 
 MAX_REPLY_BYTES = 2 * 1024 * 1024
 MAX_CHARACTERS = 20_000
@@ -49,6 +52,10 @@ class MlServiceProvider:
         self._timeout = settings.timeout
         self._client = httpx.AsyncClient(base_url=settings.ml_service_url, timeout=settings.timeout)
         self._patience = Patience("the ML service", settings.max_retries, settings.max_wait, stop)
+
+    def metered(self, meter: Meter) -> MlServiceProvider:
+        """See Provider."""
+        return self
 
     async def extract(self, memories: Sequence[Memory]) -> Extraction:
         """See Provider: one call for each memory."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from rae_jobctl.deadline import StopSignal
+from rae_jobctl.errors import BudgetExhausted, SoftLimitReached, TaskError
 from rae_jobctl.llm import prompts
 from rae_jobctl.llm.chat import Answer, AnswerError, ChatClient, Prompt
 from rae_jobctl.llm.checks import Checker, Claim, unit_number
+from rae_jobctl.llm.meter import Meter
 from rae_jobctl.llm.pricing import cost_usd
 from rae_jobctl.llm.settings import LlmSettings
 from rae_jobctl.llm.text import estimate_tokens, fold, shorten, split_long
@@ -33,6 +36,8 @@ MAX_ITEM_CHARACTERS = 6000
 MAX_ITEMS_PER_MEMORY = 16
 #: Memories of one theme that a reflection reads.
 MAX_THEME_MEMORIES = 20
+#: Insights of one theme, and characters of one, that are taken from an answer.
+MAX_INSIGHTS, MAX_INSIGHT = 5, 400
 _KEYS = {
     "s": "subject",
     "p": "predicate",
@@ -68,15 +73,28 @@ class OpenAIProvider:
         self.batch_size = settings.batch_size
         self.concurrency = settings.concurrency
 
+    def metered(self, meter: Meter) -> OpenAIProvider:
+        """See Provider."""
+        provider = copy.copy(self)
+        provider._chat = self._chat.metered(meter)
+        return provider
+
     async def extract(self, memories: Sequence[Memory]) -> Extraction:
         """See Provider: packs prompts within the token budget, and halves a prompt whose answer is bad."""
         total = Extraction()
         for batch in self._pack(memories):
-            total += await self._extract_items(batch)
-        return _without_failed(total)
+            total += _unasked(batch, total.stopped) if total.stopped else await self._extract_items(batch)
+        whole = _without_failed(total)
+        if whole.stopped and len(whole.unasked) == len({memory.id for memory in memories}):
+            raise whole.stopped
+        return whole
 
     async def reflect(self, themes: Sequence[Theme], kind: ReflectionKind) -> ReflectionDraft:
-        """See Provider: one call for each theme, and one that brings them together."""
+        """See Provider: one call for each theme, and one that brings them together.
+
+        A reflection that is given up half-way is worth nothing, so it begins only where the budget has room for all of it.
+        """
+        await self._chat.require(_reflection_prompts(themes, kind))
         insights: list[Insight] = []
         rejected: Counter[str] = Counter()
         usage = Usage()
@@ -121,6 +139,8 @@ class OpenAIProvider:
         try:
             answer = await self._chat.ask(prompts.extraction_prompt([item.text for item in items]))
             claims, strays = _claims(answer, len(items))
+        except (BudgetExhausted, SoftLimitReached) as stopped:
+            return _unasked(items, stopped)
         except AnswerError as error:
             return Extraction(usage=error.usage) + await self._halves(items, error.reason)
         checker = Checker()
@@ -146,7 +166,7 @@ class OpenAIProvider:
             return [], error.usage
         ids = [memory.id for memory in theme.memories[:MAX_THEME_MEMORIES]]
         raw = answer.body.get("insights")
-        found = [insight for entry in _dicts(raw)[:5] if (insight := _insight(entry, ids, rejected)) is not None]
+        found = [insight for entry in _dicts(raw)[:MAX_INSIGHTS] if (insight := _insight(entry, ids, rejected)) is not None]
         return found, answer.usage
 
     async def _synthesis(
@@ -172,9 +192,20 @@ class OpenAIProvider:
 
 
 def _without_failed(extraction: Extraction) -> Extraction:
-    # A memory of several items is extracted whole or not at all.
-    kept = tuple(triple for triple in extraction.triples if triple.memory_id not in extraction.failed)
-    return Extraction(kept, extraction.failed, extraction.rejected, extraction.usage)
+    # A memory of several items is extracted whole or not at all; one that failed has been asked for, whatever else of it was not.
+    unasked = extraction.unasked - extraction.failed.keys()
+    kept = tuple(t for t in extraction.triples if t.memory_id not in extraction.failed and t.memory_id not in unasked)
+    return replace(extraction, triples=kept, unasked=unasked)
+
+
+def _unasked(items: Sequence[_Item], stopped: TaskError) -> Extraction:
+    return Extraction(unasked=frozenset(item.memory.id for item in items), stopped=stopped)
+
+
+def _reflection_prompts(themes: Sequence[Theme], kind: ReflectionKind) -> list[Prompt]:
+    """All prompts of a reflection, the last as long as it can become."""
+    asked = [prompts.theme_prompt(_theme_texts(theme), kind) for theme in themes]
+    return [*asked, prompts.synthesis_prompt(["x" * MAX_INSIGHT] * (MAX_INSIGHTS * len(themes)), kind)]
 
 
 def _claims(answer: Answer, count: int) -> tuple[Mapping[int, list[Claim]], Counter[str]]:
@@ -199,7 +230,7 @@ def _theme_texts(theme: Theme) -> list[str]:
 
 def _insight(entry: Mapping[str, Any], ids: Sequence[UUID], rejected: Counter[str]) -> Insight | None:
     """An insight whose evidence was in the input; one that rests on a single memory is marked."""
-    text = _sentence(entry.get("text"), 400)
+    text = _sentence(entry.get("text"), MAX_INSIGHT)
     numbers = entry.get("evidence")
     chosen = [n for n in (numbers if isinstance(numbers, list) else []) if isinstance(n, int) and not isinstance(n, bool)]
     evidence = tuple(dict.fromkeys(ids[n - 1] for n in chosen if 1 <= n <= len(ids)))

@@ -6,15 +6,17 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.errors import TransientError
+from rae_jobctl.errors import SoftLimitReached, TransientError
 from rae_jobctl.logs import get_logger
 
 T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.5
+_MOST_WAIT_TOLD = 86_400.0
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 
 
@@ -52,6 +54,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+def too_long(service: str, seconds: float, cause: str) -> TransientError:
+    """The error of a wait that is not worth a pod's time; another attempt is, after it."""
+    # A header may hold any number, and a date has an end.
+    moment = datetime.now(UTC) + timedelta(seconds=min(seconds, _MOST_WAIT_TOLD))
+    return TransientError(f"{service} asks to wait {seconds:.0f} s ({cause})", reason="LlmRateLimited", retry_after=moment)
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long to go on.
@@ -72,7 +81,8 @@ class Patience:
         """Run `attempt` until it does not raise TryAgain.
 
         Raises:
-            TransientError: tries or patience are spent, or the process is asked to stop.
+            TransientError: tries or patience are spent.
+            SoftLimitReached: asked to stop meanwhile.
         """
         for tried in range(self.retries + 1):
             try:
@@ -85,10 +95,10 @@ class Patience:
         if tried >= self.retries:
             raise TransientError(f"{self.service} answered {again.cause} {tried + 1} times", reason="LlmUnavailable")
         if again.after is not None and again.after > self.max_wait:
-            raise TransientError(f"{self.service} asks to wait {again.after:.0f} s ({again.cause})", reason="LlmRateLimited")
+            raise too_long(self.service, again.after, again.cause)
         # Jitter on top of what the service asked for: clients that were refused together must not come back together.
         spread = random.uniform(0, min(self.max_wait, FIRST_PAUSE_SECONDS * 2**tried))  # noqa: S311 - spreads load, hides nothing
         seconds = spread if again.after is None else again.after + min(spread, again.after * 0.1)
         get_logger().warning("llm_retry", service=self.service, cause=again.cause, retry=tried + 1, seconds=round(seconds, 2))
         if await self.stop.pause(seconds):
-            raise TransientError(f"stopped while waiting for {self.service} ({again.cause})", reason="LlmUnavailable")
+            raise SoftLimitReached(f"stopped by {self.stop.cause} while waiting for {self.service} ({again.cause})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_EVIDENCE = 300
 MAX_ENTITY = 200
@@ -51,8 +52,14 @@ def is_named_in(name: str, folded_text: str) -> bool:
 
     A model may write a name more fully than one sentence does, but a name without any word of the text is not from it.
     """
-    words = set(_WORD.findall(entity_name(folded_text)))
+    words = _words_in(folded_text)
     return any(word in words for word in _WORD.findall(name))
+
+
+# Every claim about a memory asks for the words of the same text.
+@lru_cache(maxsize=4)
+def _words_in(folded_text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(entity_name(folded_text)))
 
 
 def shorten(text: str, limit: int) -> str:

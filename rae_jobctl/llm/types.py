@@ -6,8 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
+
+from rae_jobctl.errors import TaskError
+
+if TYPE_CHECKING:
+    from rae_jobctl.llm.meter import Meter
 
 
 class EntityType(StrEnum):
@@ -99,12 +104,16 @@ class Extraction:
         failed: memories that the provider could not answer for, with a CamelCase reason; the others are done.
         rejected: triples that did not pass a check, by reason.
         usage: of all calls of this batch.
+        unasked: memories that no call was made for any more, because of `stopped`; the others are paid for and stand.
+        stopped: why the calls ended early.
     """
 
     triples: tuple[Triple, ...] = ()
     failed: Mapping[UUID, str] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
     usage: Usage = Usage()
+    unasked: frozenset[UUID] = frozenset()
+    stopped: TaskError | None = None
 
     def __add__(self, other: Extraction) -> Extraction:
         return Extraction(
@@ -112,6 +121,8 @@ class Extraction:
             {**self.failed, **other.failed},
             dict(Counter(self.rejected) + Counter(other.rejected)),
             self.usage + other.usage,
+            self.unasked | other.unasked,
+            self.stopped or other.stopped,
         )
 
 
@@ -207,6 +218,9 @@ class Provider(Protocol):
     @property
     def concurrency(self) -> int:
         """How many calls may be under way at once."""
+
+    def metered(self, meter: Meter) -> Provider:
+        """The same provider with each paid call passing `meter`; itself where no call is paid."""
 
     async def extract(self, memories: Sequence[Memory]) -> Extraction:
         """Triples of memories of one tenant and project."""

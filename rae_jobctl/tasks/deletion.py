@@ -22,10 +22,18 @@ _AUDIT = """
 INSERT INTO rae_jobs.deletion_audit (run_id, tenant_id, data_class, reason, table_name, deleted_count, deleted_ids, deleted_keys)
 VALUES ($1, $2, $3, $4, $5, cardinality($6::uuid[]) + coalesce(cardinality($7::text[]), 0), $6, $7)
 """
-_ARCHIVE = """
-INSERT INTO rae_jobs.archived_memories (memory_id, tenant_id, run_id, memory)
-SELECT key, $1, $2, row
-FROM unnest($3::uuid[], $4::jsonb[]) AS gone (key, row)
+# Within the server: a number of metadata may have more digits than ours have. A memory that was put back and goes once more is
+# kept as it is now.
+_ARCHIVED = """
+WITH gone AS ({deletion}),
+kept AS (
+    INSERT INTO rae_jobs.archived_memories AS a (memory_id, tenant_id, run_id, memory)
+    SELECT key, $1, {run}, row
+    FROM gone
+    ON CONFLICT (memory_id) DO UPDATE
+    SET tenant_id = excluded.tenant_id, run_id = excluded.run_id, archived_at = excluded.archived_at, memory = excluded.memory
+)
+SELECT key, layer FROM gone
 """
 #: What this project keeps of a memory goes with it.
 _FORGET = "DELETE FROM rae_jobs.extraction_state WHERE tenant_id = $1 AND memory_id = ANY($2)"
@@ -90,21 +98,31 @@ class Deletion:
         return self.due.table == "memories"
 
     @property
-    def statement(self) -> str:
-        """Delete the rows at certain places, the last parameter. The condition again: a row may have changed since the look.
+    def _at(self) -> str:
+        """The condition again: a row may have changed since the look."""
+        return f"{self.due.where} AND m.ctid = ANY({self.due.parameter(1)}::tid[])"
 
-        One that RAE holds is left for the next run rather than waited for.
+    @property
+    def hold(self) -> str:
+        """Lock the rows at certain places, the last parameter. One that RAE holds is left for the next run, not waited for."""
+        return f"SELECT m.ctid FROM {self.due.table} AS m WHERE {self._at} FOR UPDATE SKIP LOCKED"  # noqa: S608
+
+    @property
+    def statement(self) -> str:
+        """Delete the rows at places that are held, the last parameter but the run's id where they are archived.
+
+        A statement of its own, which sees what came until the lock: nothing can be hung on a row any more that is held, and what
+        was before, a younger reflection or an edge, must not go with it.
         """
         due = self.due
-        at = f"{due.where} AND m.ctid = ANY({due.parameter(1)}::tid[])"
         layer = "coalesce(m.layer, '')" if self.of_memories else "''"
         key = self.key if self.key_is_uuid else f"({self.key})::text"
         row = ", to_jsonb(m) AS row" if self.archive else ""
-        return (
-            f"DELETE FROM {due.table} AS m WHERE {due.where} "  # noqa: S608
-            f"AND m.ctid = ANY(ARRAY(SELECT m.ctid FROM {due.table} AS m WHERE {at} FOR UPDATE SKIP LOCKED)) "
+        deletion = (
+            f"DELETE FROM {due.table} AS m WHERE {self._at} "  # noqa: S608
             f"RETURNING {key} AS key, {layer} AS layer{row}"
         )
+        return _ARCHIVED.format(deletion=deletion, run=f"{due.parameter(2)}::uuid") if self.archive else deletion
 
 
 async def delete_due(run: Run, deletion: Deletion, progress: Progress, stop: StopSignal) -> int:
@@ -118,18 +136,15 @@ async def delete_due(run: Run, deletion: Deletion, progress: Progress, stop: Sto
 
 
 async def _delete(run: Run, deletion: Deletion, connection: Connection, places: list[Place]) -> int:
-    rows = await connection.fetch(deletion.statement, run.key.tenant_id, *deletion.due.arguments, places)
-    if deletion.archive:
-        await connection.execute(_ARCHIVE, run.key.tenant_id, run.id, *_columns(rows))
+    held = await connection.fetch(deletion.hold, run.key.tenant_id, *deletion.due.arguments, places)
+    own = [row["ctid"] for row in held]
+    arguments = (*deletion.due.arguments, own, *([run.id] if deletion.archive else []))
+    rows = await connection.fetch(deletion.statement, run.key.tenant_id, *arguments)
     if deletion.of_memories:
         await forget_memories(connection, run.key.tenant_id, [row["key"] for row in rows])
     await _audit(connection, run, deletion, rows)
     run.counters[deletion.counter] = run.counters.get(deletion.counter, 0) + len(rows)
     return len(rows)
-
-
-def _columns(rows: Sequence[Record]) -> tuple[list[UUID], list[object]]:
-    return [row["key"] for row in rows], [row["row"] for row in rows]
 
 
 async def forget_memories(connection: Connection, tenant: UUID, ids: Sequence[UUID]) -> None:

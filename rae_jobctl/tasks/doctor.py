@@ -7,21 +7,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from rae_jobctl.db.history import Filter, count_dead
 from rae_jobctl.db.ledger import prove_affinity
+from rae_jobctl.db.pauses import Pause, list_pauses
 from rae_jobctl.db.pool import open_pool
 from rae_jobctl.db.schema import latest_version, require_schema
-from rae_jobctl.db.tenants import Tenant, list_known_tenants
+from rae_jobctl.db.tenants import ALL_TENANTS, Tenant, list_known_tenants, list_tenants
 from rae_jobctl.errors import ExitCode, TaskError
-from rae_jobctl.llm.settings import LlmSettings
+from rae_jobctl.llm.settings import LlmSettings, ProviderName
 from rae_jobctl.logs import as_task_error
 from rae_jobctl.settings import DatabaseSettings, text
 from rae_jobctl.tasks.decay.params import IMPORTANCE_RATE, STRENGTH_RATE, DecayParams, RateRule, switched_off
 from rae_jobctl.tasks.retention.policy import Defaults
 from rae_jobctl.tasks.retention.tables import find_tables
+from rae_jobctl.tasks.webhooks.outbox import count_left
 from rae_jobctl.vectors.client import open_qdrant
 from rae_jobctl.vectors.settings import QdrantSettings
+from rae_jobctl.webhooks.addresses import Unreachable, resolve
+from rae_jobctl.webhooks.settings import WebhookSettings
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Pool
@@ -86,6 +91,7 @@ async def examine(slot: Slot) -> AsyncIterator[Check]:
     yield await _told("language model", _model)
     yield await _told("qdrant", _qdrant)
     yield await _told("redis", _redis)
+    yield await _told("webhook", _webhook)
     async for check in _database(slot):
         yield check
 
@@ -117,8 +123,12 @@ async def _retention() -> Check:
 
 async def _model() -> Check:
     settings = LlmSettings.from_env()
-    priced = "" if settings.price or settings.provider != "openai" else "; its price is unknown (RAE_LLM_PRICE_* sets it)"
-    return Check("language model", Health.WARNING if priced else Health.OK, f"{settings.provider}, {settings.model}{priced}")
+    if settings.provider is not ProviderName.OPENAI:
+        return Check("language model", Health.OK, f"{settings.provider}, which costs nothing a call")
+    if settings.price is None:
+        hint = "RAE_LLM_PRICE_PROMPT and RAE_LLM_PRICE_COMPLETION set it, so that costs can be told and bounded"
+        return Check("language model", Health.WARNING, f"{settings.model}, whose price is unknown", hint)
+    return Check("language model", Health.OK, f"{settings.model} at {settings.base_url or 'OpenAI'}")
 
 
 async def _qdrant() -> Check:
@@ -145,6 +155,19 @@ async def _redis() -> Check:
         hint = "check REDIS_URL, and that this machine may reach it"
         return Check("redis", Health.FAILED, f"Redis does not answer ({type(error).__name__})", hint, ExitCode.TRANSIENT)
     return Check("redis", Health.OK, "answers")
+
+
+async def _webhook() -> Check:
+    settings = WebhookSettings.from_env()
+    if settings is None:
+        return Check("webhook", Health.OFF, "RAE_WEBHOOK_URL is unset: nobody is notified")
+    parts = urlsplit(settings.url)
+    try:
+        await resolve(settings.where, parts.port or 443, settings.allow_private)
+    except Unreachable as error:
+        hint = "check RAE_WEBHOOK_URL; a receiver at a private address needs RAE_WEBHOOK_ALLOW_PRIVATE=true"
+        return Check("webhook", Health.FAILED, f"no message gets to {settings.where}: {error.reason}", hint, ExitCode.CONFIG)
+    return Check("webhook", Health.OK, f"reflections are notified to {settings.where}")
 
 
 async def _database(slot: Slot) -> AsyncIterator[Check]:
@@ -180,8 +203,12 @@ async def _contents(pool: Pool, slot: Slot) -> AsyncIterator[Check]:
         tenants = await list_known_tenants(connection)
         yield await _told("rights", lambda: _rights(connection))
         yield await _told("tenants", lambda: _tenants(tenants, slot))
-        yield await _told("days of decay", lambda: _days(connection, tenants, slot))
+        # A tenant whose last memory has gone has nothing that could be behind.
+        with_memories = await list_tenants(connection)
+        yield await _told("days of decay", lambda: _days(connection, with_memories, slot))
         yield await _told("runs", lambda: _dead(connection))
+        yield await _told("notifications", lambda: _notifications(connection))
+        yield await _told("pauses", lambda: _pauses(connection, tenants))
 
 
 async def _rights(connection: Connection) -> Check:
@@ -232,3 +259,30 @@ async def _dead(connection: Connection) -> Check:
     if not count:
         return Check("runs", Health.OK, "no dead letter")
     return Check("runs", Health.WARNING, f"{count} dead letters wait for somebody's decision", "rae-jobctl runs list --dead")
+
+
+async def _notifications(connection: Connection) -> Check:
+    waiting, dead = await count_left(connection)
+    if not waiting and not dead:
+        return Check("notifications", Health.OK, "all delivered")
+    message = f"{waiting} wait for their delivery, {dead} were given up"
+    if dead or not text(os.environ, "RAE_WEBHOOK_URL"):
+        return Check("notifications", Health.WARNING, message, "docs/webhooks.md says why and how to send them again")
+    return Check("notifications", Health.OK, message)
+
+
+async def _pauses(connection: Connection, tenants: Sequence[Tenant]) -> Check:
+    """Somebody's decision, so nothing is amiss; but whoever wonders why nothing happens reads it here."""
+    pauses = await list_pauses(connection)
+    if not pauses:
+        return Check("pauses", Health.OK, "nothing is paused")
+    names = {tenant.id: f"tenant {tenant.name}" for tenant in tenants} | {ALL_TENANTS: "all tenants"}
+    told = [_paused(pause, names.get(pause.tenant_id, f"tenant {pause.tenant_id}")) for pause in pauses[:_NAMED]]
+    more = f", and {len(pauses) - _NAMED} more (rae-jobctl pause list)" if len(pauses) > _NAMED else ""
+    return Check("pauses", Health.OK, "; ".join(told) + more)
+
+
+def _paused(pause: Pause, whose: str) -> str:
+    where = f", project {pause.project!r}" if pause.project else ""
+    why = f" ({pause.reason})" if pause.reason else ""
+    return f"{pause.what} of {whose}{where} paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC{why}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.deletion import Audit, Deletion, delete_due
 from rae_jobctl.tasks.fleet import chosen_tenants, for_each_tenant
 from rae_jobctl.tasks.repeated import already_done
+from rae_jobctl.tasks.retention.policy import tenants_tags
 from rae_jobctl.tasks.retention.tables import EXEMPT
 from rae_jobctl.tasks.vectors.outbox import delete_queued_vectors
 from rae_jobctl.tasks.walk import Due
@@ -42,7 +43,7 @@ class PruneParams:
         stop: asked between batches.
         wait: wait for locks.
         archive: keep the rows in rae_jobs.archived_memories.
-        protected: tags whose bearers stay.
+        protected: tags whose bearers stay; a tenant's own come to them.
     """
 
     days: int
@@ -87,7 +88,8 @@ async def prune(pool: Pool, params: PruneParams, *, tenant: str | None, dry_run:
     tenants = await chosen_tenants(pool, tenant)
 
     async def work(one: Tenant) -> Outcome:
-        return await (_preview(pool, params, one) if dry_run else _prune_tenant(pool, params, one))
+        own = replace(params, protected=tenants_tags(one, params.protected))
+        return await (_preview(pool, own, one) if dry_run else _prune_tenant(pool, own, one))
 
     return await for_each_tenant(TASK, tenants, work, params.stop)
 

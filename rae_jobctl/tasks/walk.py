@@ -77,13 +77,14 @@ WHERE c.oid = to_regclass($1)
 _NEXT_XID = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 _TABLE_SIZE = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint"
 # Whether the tenant has more than $2 rows and more than the share $3 of the table; counted in its index no further than needed.
+# A partitioned table has no pages of its own: it is walked by places, however large the tenant is.
 _FILLS_TABLE = """
 WITH bound AS (
-    SELECT greatest($2::bigint, ($3::float8 * greatest(c.reltuples, 0))::bigint) AS most
+    SELECT greatest($2::bigint, ($3::float8 * greatest(c.reltuples, 0))::bigint) AS most, c.relkind
     FROM pg_class AS c
     WHERE c.oid = to_regclass($4)
 )
-SELECT (SELECT count(*) FROM (SELECT FROM {table} AS m WHERE {tenant} LIMIT b.most + 1) AS counted) > b.most
+SELECT b.relkind = 'r' AND (SELECT count(*) FROM (SELECT FROM {table} AS m WHERE {tenant} LIMIT b.most + 1) AS counted) > b.most
 FROM bound AS b
 """
 
@@ -120,9 +121,14 @@ class Due:
 
     @property
     def places_of_pages(self) -> str:
-        """Places of due rows in the order of pages; three more arguments, the first place, the end, the most rows."""
+        """Places of due rows in the order of pages; three more arguments, the first place, the end, the most rows.
+
+        Sorted, because the planner may take an index of the table's times instead of the pages, and what the limit cuts off must
+        come after all that was found.
+        """
         bounds = f"m.ctid >= {self.parameter(1)}::tid AND m.ctid < {self.parameter(2)}::tid"
-        return f"SELECT m.ctid FROM {self.table} AS m WHERE {self.where} AND {bounds} LIMIT {self.parameter(3)}"  # noqa: S608
+        order = f"ORDER BY m.ctid LIMIT {self.parameter(3)}"
+        return f"SELECT m.ctid FROM {self.table} AS m WHERE {self.where} AND {bounds} {order}"  # noqa: S608
 
 
 class Again(Enum):
@@ -242,9 +248,9 @@ class Walk:
             pages = await connection.fetchval(_TABLE_SIZE, self.due.table)
             if self.manner.striped:
                 self._stripes = stripes_for(await connection.fetchval(_ROOM, self.due.table))
-        self.run.total, size = pages, BATCH_ROWS
+        self.run.total, size, look = pages, BATCH_ROWS, LOOK_PAGES
         while self._page < pages:
-            first, end = self._page, self._page + LOOK_PAGES
+            first, end = self._page, self._page + look
             most = max(size * self._stripes, _MOST_IN_PAGE)
             async with self.run.reading() as connection:
                 about = (*self.due.arguments, (first, 0), (end, 0), most)
@@ -255,6 +261,8 @@ class Walk:
                 # The last page may hold more due rows than were asked for: it comes next time, unless it is the only one.
                 end = max(places[-1][0], first + 1)
                 places = [place for place in places if place[0] < end]
+            # To sort, the whole stretch is read: hardly more of it than a look has room for.
+            look = min(2 * (end - first) if full else 2 * look, LOOK_PAGES)
             size = await self._striped(places, (first, end), size, full)
         found = self._found
         self.run.cursor = {name: value for name, value in (self.run.cursor or {}).items() if name not in (_PAGE, _FOUND)} or None

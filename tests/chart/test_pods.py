@@ -8,7 +8,7 @@ import pytest
 
 from tests.chart.charts import Chart, pod_templates
 
-EVERYTHING: dict[str, Any] = {"demo": {"enabled": True}, "watchNamespaces": ["other"]}
+EVERYTHING: dict[str, Any] = {"demo": {"enabled": True}, "mlService": {"enabled": True}, "watchNamespaces": ["other"]}
 
 
 def test_every_pod_is_restricted(chart: Chart) -> None:

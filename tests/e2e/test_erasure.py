@@ -16,23 +16,24 @@ PERSON, OTHER = "erin.vale@example.org", "erin.vale@example.org.uk"
 NAMED = re.compile(rf"{re.escape(PERSON)}(?!\.uk)", re.IGNORECASE)
 
 
-def remember(release: Release, person: str) -> None:
+def remember(release: Release, person: str, project: str) -> None:
     tenant = "(SELECT id FROM tenants WHERE name = 'demo-tenant')"
     for n in range(3):
         release.sql(
             "INSERT INTO memories (tenant_id, content, layer, project, source, created_at) "
-            f"VALUES ({tenant}, 'Note {n}: {person} released PostgreSQL 18 with Tomas Vondra.', 'episodic', 'support', "
+            f"VALUES ({tenant}, 'Note {n}: {person} released PostgreSQL 18 with Tomas Vondra.', 'episodic', '{project}', "
             f"'{person}', now())"
         )
 
 
 def ask(release: Release, name: str, person: str) -> None:
+    """A request for the project of the same name, asked for by that person."""
     release.namespace.apply(
         {
             "apiVersion": "tasks.rae.dev/v1alpha1",
             "kind": "ReflectionRequest",
             "metadata": {"name": name, "annotations": {"support/asked-by": person}},
-            "spec": {"tenantId": "demo-tenant", "project": "support"},
+            "spec": {"tenantId": "demo-tenant", "project": name},
         }
     )
     release.finished("reflectionrequest", name)
@@ -54,7 +55,7 @@ def everything(release: Release) -> dict[str, str]:
 
 def test_a_person_is_erased_everywhere_and_somebody_whose_name_contains_theirs_stays(release: Release) -> None:
     for person, name in ((PERSON, "of-the-person"), (OTHER, "of-the-other")):
-        remember(release, person)
+        remember(release, person, name)
         ask(release, name, person)
     assert NAMED.search(everything(release)["database"])
     release.upgrade({"erasure": {"enabled": True, "existingSecret": "erasure"}})
@@ -76,6 +77,6 @@ def test_a_person_is_erased_everywhere_and_somebody_whose_name_contains_theirs_s
     assert OTHER in kubectl("get", "reflectionrequest", "of-the-other", "-o", "yaml")
     audited = release.sql("SELECT count(*) > 0 FROM rae_jobs.deletion_audit WHERE subject_hash IS NOT NULL")
     assert audited == [["t"]]
-    kubectl("delete", "job", "erase-1")
+    kubectl("delete", "job/erase-1", "secret/erasure")
     kubectl("delete", "reflectionrequest", "of-the-other")
     release.sql(f"DELETE FROM memories WHERE source = '{OTHER}'")

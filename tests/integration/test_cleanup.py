@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -19,6 +21,7 @@ from rae_jobctl.outcome import Outcome
 from rae_jobctl.settings import DatabaseSettings
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks import walk
+from rae_jobctl.tasks.retention import tables
 from rae_jobctl.tasks.retention.policy import Defaults
 from rae_jobctl.tasks.retention.task import CleanupParams, cleanup
 from tests.integration.killing import killed_and_run_again
@@ -88,6 +91,18 @@ async def test_each_tenant_has_its_own_days_and_a_bad_config_fails_that_tenant_a
     assert outcome.counters["deleted"] == 2
 
 
+@pytest.mark.parametrize(("config", "left"), [('"[1]"', 1), ("[1]", 1), ('"{\\"memory_retention_days\\": -1}"', 1), ("null", 0)])
+async def test_a_config_that_is_no_object_is_not_taken_for_the_default(pool: Pool, config: str, left: int) -> None:
+    await add_tenant(pool)
+    await add_tenant(pool, OTHER, "other")
+    await pool.execute("UPDATE tenants SET config = $2::text::jsonb WHERE id = $1", TENANT, config)
+    await add_memories(pool, 1, created_at=ANCIENT)
+    outcome = await run(pool)
+    assert len(await ids(pool)) == left
+    refused = [one["reason"] for one in outcome.failures]
+    assert refused == (["TenantConfigInvalid"] if "[1]" in config else [])
+
+
 async def test_an_unforeseen_failure_of_one_tenant_stops_no_other_and_quotes_no_row(pool: Pool, capsys: Any) -> None:
     await add_tenant(pool)
     await add_tenant(pool, OTHER, "other")
@@ -135,6 +150,38 @@ async def test_logs_go_by_their_own_days_and_tables_that_are_not_there_are_named
     assert await pool.fetchval("SELECT deleted_keys FROM rae_jobs.deletion_audit WHERE table_name = 'cost_logs'") == ["5"]
     assert set(outcome.result["skippedTables"]) >= {"audit_logs", "embeddings", "graph_triples", "semantic_nodes"}
     assert "cost_logs" not in outcome.result["skippedTables"]
+
+
+@pytest.mark.parametrize(("kind", "hours"), [("timestamp", 1), ("date", 24), ("timestamptz", 1)])
+async def test_a_time_without_a_zone_is_taken_as_utc(database_url: str, pool: Pool, kind: str, hours: int) -> None:
+    await add_tenant(pool)
+    await pool.execute(f"CREATE TABLE cost_logs (id serial PRIMARY KEY, tenant_id varchar(255), timestamp {kind})")
+    await pool.execute(f"ALTER DATABASE {database_url.rsplit('/', 1)[1]} SET timezone = 'Asia/Tokyo'")
+    limit = NOW - timedelta(days=1095)
+    for at in (limit - timedelta(hours=hours), limit + timedelta(hours=hours)):
+        await pool.execute(
+            f"INSERT INTO cost_logs (tenant_id, timestamp) SELECT $1, ($2::timestamptz AT TIME ZONE 'UTC')::timestamp"
+            f"{' AT TIME ZONE ' + repr('UTC') if kind == 'timestamptz' else ''}",
+            str(TENANT),
+            at,
+        )
+
+    async with open_pool(DatabaseSettings(database_url), "test") as abroad:
+        outcome = await run(abroad)
+
+    assert outcome.counters["cost_logs"] == 1
+    assert await pool.fetchval("SELECT array_agg(id) FROM cost_logs") == [2]
+
+
+async def test_what_has_the_name_of_a_table_and_is_something_else_is_skipped(pool: Pool) -> None:
+    await add_tenant(pool)
+    await pool.execute(
+        "CREATE VIEW embeddings AS SELECT m.tenant_id, e.* FROM memory_embeddings AS e JOIN memories AS m ON m.id = e.memory_id"
+    )
+    await pool.execute("CREATE TABLE cost_logs (tenant_id uuid, timestamp bigint)")
+    await pool.execute("CREATE TABLE audit_logs (tenant_id integer, timestamp timestamptz)")
+    outcome = await run(pool)
+    assert set(outcome.result["skippedTables"]) >= {"embeddings", "cost_logs", "audit_logs"}
 
 
 async def test_old_embeddings_go_and_their_memories_stay(pool: Pool) -> None:
@@ -186,6 +233,34 @@ async def test_a_reflection_goes_only_when_nothing_younger_hangs_on_it(pool: Poo
 
     assert outcome.counters["reflective"] == 3
     assert await ids(pool, "reflections") == {held, young}
+
+
+async def test_a_reflection_stays_when_one_is_hung_on_it_meanwhile(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    await add_tenant(pool)
+    parent, child = uuid4(), uuid4()
+    insert = (
+        "INSERT INTO reflections (id, tenant_id, project, content, type, created_at, parent_reflection_id) "
+        "VALUES ($1, $2, 'p', 'c', 'insight', $3, $4)"
+    )
+    await pool.execute(insert, parent, TENANT, ANCIENT, None)
+    # The first statement of the batch that looks whether it has children takes its time.
+    await pool.execute("CREATE SEQUENCE looks")
+    await pool.execute(
+        "CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS "
+        "$$ BEGIN IF current_setting('transaction_read_only') = 'off' AND nextval('looks') = 1 THEN PERFORM pg_sleep(2); END IF; "
+        "RETURN true; END $$"
+    )
+    slow = [replace(one, condition=f"{one.condition} AND slow()") if one.name == "reflections" else one for one in tables.TABLES]
+    monkeypatch.setattr(tables, "TABLES", slow)
+
+    cleaning = asyncio.create_task(run(pool, RAE_RETENTION_REFLECTIVE_DAYS="30"))
+    while not await pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    await pool.execute(insert, child, TENANT, NOW, parent)
+    outcome = await cleaning
+
+    assert outcome.counters["deleted"] == 0
+    assert await ids(pool, "reflections") == {parent, child}
 
 
 async def test_the_graph_goes_edges_first_and_a_node_in_use_stays(pool: Pool) -> None:
@@ -281,6 +356,42 @@ async def test_a_large_tenant_and_a_small_one_lose_the_same_rows(pool: Pool, mon
     assert await pool.fetchval("SELECT sum(deleted_count) FROM rae_jobs.deletion_audit") == 1500
 
 
+async def test_rows_that_an_index_finds_in_another_order_all_go(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "FEW_ROWS", 300)
+    monkeypatch.setattr(walk, "BATCH_ROWS", 100)
+    await add_tenant(pool)
+    await pool.execute("ALTER TABLE access_logs SET (autovacuum_enabled = false)")
+    await _log_access(pool, NOW, 40_000)
+    # What the planner knows is that next to none is old, so that it takes the index of the times.
+    await pool.execute("ANALYZE access_logs")
+    await _log_access(pool, ANCIENT, 4000)
+    await pool.execute("UPDATE access_logs SET timestamp = timestamp - random() * interval '1 day' WHERE timestamp < $1", NOW)
+
+    outcome = await run(pool)
+
+    assert outcome.counters["audit_logs"] == 4000
+
+
+async def test_a_partitioned_table_is_cleaned_however_large_the_tenant_is(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "FEW_ROWS", 300)
+    await add_tenant(pool)
+    await pool.execute(
+        "CREATE TABLE audit_trail_log (entry_id uuid DEFAULT gen_random_uuid(), tenant_id text, timestamp timestamptz) "
+        "PARTITION BY RANGE (timestamp)"
+    )
+    await pool.execute("CREATE TABLE first PARTITION OF audit_trail_log FOR VALUES FROM (MINVALUE) TO ('2010-01-01')")
+    await pool.execute("CREATE TABLE second PARTITION OF audit_trail_log FOR VALUES FROM ('2010-01-01') TO (MAXVALUE)")
+    for at in (datetime(2001, 1, 1, tzinfo=UTC), datetime(2011, 1, 1, tzinfo=UTC), NOW):
+        insert = "INSERT INTO audit_trail_log (tenant_id, timestamp) SELECT $1, $2 FROM generate_series(1, 500)"
+        await pool.execute(insert, str(TENANT), at)
+
+    outcome = await run(pool)
+
+    assert outcome.counters["audit_logs"] == 1000
+    assert await pool.fetchval("SELECT count(*) FROM audit_trail_log") == 500
+    assert await pool.fetchval("SELECT sum(deleted_count) FROM rae_jobs.deletion_audit") == 1000
+
+
 async def test_the_soft_limit_slices_it_and_the_next_attempt_goes_on_at_the_table_where_it_was(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,14 +414,24 @@ async def test_the_soft_limit_slices_it_and_the_next_attempt_goes_on_at_the_tabl
     assert (outcome.counters["episodic"], outcome.counters["audit_logs"]) == (1500, 2000)
 
 
-async def test_a_role_without_the_rights_is_told_so(database_url: str, pool: Pool) -> None:
+async def test_a_slot_of_a_far_day_deletes_nothing(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool)
+    stay = await add_memories(pool, 1)
+    slot = ("--slot", "2100-11-24T02:00Z", "-o", "json")
+    assert jobctl(database_url, "cleanup-expired-data", *slot).code == 64
+    assert await ids(pool) == set(stay)
+    assert jobctl(database_url, "cleanup-expired-data", "--dry-run", *slot).json["counters"]["episodic"] == 1
+
+
+@pytest.mark.parametrize("right", ["DELETE", "UPDATE"])
+async def test_a_role_without_the_rights_is_told_so(database_url: str, pool: Pool, right: str) -> None:
     role = f"bare_{uuid4().hex[:8]}"
     await pool.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
     try:
         from rae_jobctl.db.grants import grant_to
 
         await grant_to(pool, role, lambda line: None, 5)  # type: ignore[arg-type]
-        await pool.execute(f"REVOKE DELETE ON access_logs FROM {role}")
+        await pool.execute(f"REVOKE {right} ON access_logs FROM {role}")
         parts = database_url.split("@")
         ended = jobctl(f"postgresql://{role}:secret@{parts[1]}", "cleanup-expired-data", "-o", "json")
     finally:

@@ -101,9 +101,10 @@ async def test_no_strength_stops_the_run(pool: Pool, strength: float | None) -> 
     assert left == strength if left is None else (left == 0.0 or math.isnan(left))
 
 
-async def test_a_tenants_own_rate_wins_and_a_bad_one_fails_that_tenant_alone(pool: Pool) -> None:
+@pytest.mark.parametrize("bad", ["fast", 10**400])
+async def test_a_tenants_own_rate_wins_and_a_bad_one_fails_that_tenant_alone(pool: Pool, bad: object) -> None:
     await add_tenant(pool, TENANT, "kind", {"memory_decay_rate": 0.5})
-    await add_tenant(pool, OTHER, "broken", {"memory_decay_rate": "fast"})
+    await add_tenant(pool, OTHER, "broken", {"memory_decay_rate": bad})
     (mine,) = await add_memories(pool, through=DAY - timedelta(days=1))
     (theirs,) = await add_memories(pool, tenant=OTHER, through=DAY - timedelta(days=1))
 

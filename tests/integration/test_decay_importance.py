@@ -67,6 +67,21 @@ async def test_a_day_takes_the_share_that_the_idle_time_asks_for(pool: Pool, idl
     )
 
 
+@pytest.mark.parametrize("end", ["infinity", "-infinity"])
+@pytest.mark.parametrize("behind", [1, 4])
+async def test_a_date_at_infinity_is_none(pool: Pool, end: str, behind: int) -> None:
+    await add_tenant(pool)
+    accessed, undated = await add(pool, 0.8, 0, behind), await add(pool, 0.8, 0, behind)
+    change = "UPDATE memories SET last_accessed_at = $2::text::timestamptz, created_at = $3 WHERE id = $1"
+    await pool.execute(change, accessed, end, AT - timedelta(days=20))
+    await pool.execute(change, undated, end, None)
+
+    await run(pool)
+
+    found = {row["id"]: row["importance"] for row in await pool.fetch(IMPORTANCES)}
+    assert found == {accessed: pytest.approx(faded(0.8, 20, behind)), undated: pytest.approx(faded(0.8, 0, behind))}
+
+
 async def test_each_day_counts_once_and_missed_days_as_they_would_have_counted(pool: Pool) -> None:
     await add_tenant(pool)
     memory = await add(pool, 0.9, 28.5, 4)

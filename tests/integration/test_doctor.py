@@ -15,6 +15,12 @@ from tests.integration.memories import OTHER, TENANT, add_memories, add_tenant, 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
 
+WEBHOOK = {
+    "RAE_WEBHOOK_URL": "http://127.0.0.1:9/hook",
+    "RAE_WEBHOOK_SECRET": "whsec_" + "QUJD" * 8,
+    "RAE_WEBHOOK_ALLOW_PRIVATE": "true",
+}
+
 
 def examine(url: str, **env: str) -> tuple[int, dict[str, dict[str, Any]]]:
     ended = jobctl(url, "doctor", "-o", "json", **env)
@@ -27,7 +33,7 @@ async def test_a_sound_installation_has_nothing_amiss(database_url: str, pool: P
     await add_memories(pool)
     with fake_qdrant() as qdrant:
         qdrant.create()
-        code, checks = examine(database_url, REDIS_URL=valkey.url, QDRANT_URL=qdrant.url)
+        code, checks = examine(database_url, REDIS_URL=valkey.url, QDRANT_URL=qdrant.url, **WEBHOOK)
     assert code == 0
     assert {check["health"] for check in checks.values()} == {"ok"}, checks
     assert set(checks) >= {"database", "sessions", "schema", "rights", "tenants", "runs", "decay", "retention", "qdrant", "redis"}
@@ -65,6 +71,16 @@ async def test_it_warns_of_days_that_the_next_run_loses_and_of_dead_letters(data
     assert day in checks["days of decay"]["message"]
 
 
+async def test_a_tenant_without_a_memory_is_not_behind(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool)
+    await pool.execute(
+        "INSERT INTO rae_jobs.task_runs (task, tenant_id, slot, state, lock_key, version, result, exit_code) "
+        """VALUES ('decay', $1, 'a', 'finished', 0, '0', '{"day": "2020-01-01"}', 0)""",
+        TENANT,
+    )
+    assert examine(database_url)[1]["days of decay"]["health"] == "ok"
+
+
 async def test_a_database_that_is_not_migrated_may_pass(unmigrated_url: str) -> None:
     code, checks = examine(unmigrated_url)
     assert (code, checks["schema"]["health"], checks["database"]["health"]) == (75, "failed", "ok")
@@ -92,3 +108,23 @@ def test_without_a_database_it_says_so_and_keeps_the_password_to_itself() -> Non
     assert ended.code == 75
     assert "127.0.0.1:1/rae" in ended.output
     assert "hunter2" not in ended.output + ended.errors
+
+
+async def test_a_receiver_that_no_message_gets_to_is_amiss(database_url: str) -> None:
+    env = {**WEBHOOK, "RAE_WEBHOOK_URL": "https://127.0.0.1/hook", "RAE_WEBHOOK_ALLOW_PRIVATE": "false"}
+    code, checks = examine(database_url, **env)
+    assert (code, checks["webhook"]["health"]) == (78, "failed")
+    assert "AddressRefused" in checks["webhook"]["message"]
+
+
+async def test_notifications_that_were_given_up_or_that_nobody_delivers_are_told(database_url: str, pool: Pool) -> None:
+    insert = """
+        INSERT INTO rae_jobs.webhook_outbox (tenant_id, project, run_id, event_type, payload, dead_at)
+        VALUES ($1, 'p', $1, 'x', '{}', $2)
+    """
+    await pool.execute(insert, TENANT, None)
+    assert examine(database_url, **WEBHOOK)[1]["notifications"]["health"] == "ok"
+    assert examine(database_url)[1]["notifications"]["health"] == "warning"
+    await pool.execute(insert, TENANT, datetime.now(UTC))
+    told = examine(database_url, **WEBHOOK)[1]["notifications"]
+    assert (told["health"], told["message"]) == ("warning", "1 wait for their delivery, 1 were given up")

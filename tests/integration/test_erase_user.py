@@ -491,3 +491,18 @@ async def test_tables_of_another_installation_have_other_columns(world: World) -
     assert {"access_logs", "reflection_usage_log"} <= set(ended.json["result"]["missingTables"])
     assert not await world.pool.fetchval("SELECT count(*) FROM memories WHERE id = $1", memory)
     assert [row["tenant_id"] for row in await world.pool.fetch("SELECT tenant_id FROM semantic_nodes")] == [str(OTHER)]
+
+
+async def test_a_notification_of_an_erased_reflection_goes_and_the_others_stay(world: World) -> None:
+    kept = await world.insert("reflections", tenant_id=TENANT, project="p", type="insight", content="Of the weather")
+    gone = await world.pool.fetchval("SELECT id FROM reflections WHERE tenant_id = $1 AND content = 'A chess player'", TENANT)
+    for reflection in (kept, gone):
+        payload = {"type": "reflection.created", "data": {"reflectionId": str(reflection)}}
+        await world.insert(
+            "rae_jobs.webhook_outbox", tenant_id=TENANT, project="p", run_id=uuid4(), event_type="x", payload=payload
+        )
+    assert world.erase("--yes").code == 0
+    left = await world.pool.fetch("SELECT payload -> 'data' ->> 'reflectionId' AS id FROM rae_jobs.webhook_outbox")
+    here = {str(row["id"]) for row in await world.pool.fetch("SELECT id FROM reflections WHERE tenant_id = $1", TENANT)}
+    assert str(gone) not in here
+    assert {row["id"] for row in left} == {str(kept)} <= here

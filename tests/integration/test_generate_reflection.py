@@ -180,7 +180,8 @@ async def test_usage_and_cost_stand_in_the_row(db: GraphDatabase, provider: Prov
     assert row["generation_model"] == "gpt-4o-mini"
     assert row["generation_tokens_used"] > 0
     assert row["generation_cost_usd"] > 0
-    assert await db.value("SELECT count(*) FROM rae_jobs.llm_usage WHERE cost_usd > 0") == 1
+    calls = await db.value("SELECT count(*) FROM rae_jobs.llm_usage WHERE state = 'settled' AND cost_usd > 0")
+    assert calls == 2
 
 
 async def test_the_status_gets_ids_and_counts_but_no_text(db: GraphDatabase, local: Provider) -> None:

@@ -40,8 +40,9 @@ COMMANDS = [
 ]
 #: A run of each tenant that came too late.
 LATE_RUNS = """
-INSERT INTO rae_jobs.task_runs (task, tenant_id, slot, state, lock_key, version, arguments, result)
-SELECT 'decay', id, 'late', 'finished', 0, '0', '{"max_days": 7}', '{"day": "2026-11-20", "lostDays": 5, "lostMemories": 1}'
+INSERT INTO rae_jobs.task_runs (task, tenant_id, slot, state, lock_key, version, arguments, counters, finished_at)
+SELECT 'decay', id, 'late', 'finished', 0, '0', '{"day": "2026-11-20", "max_days": 7}',
+       '{"decayed": 1, "lostDays": 5, "lostMemories": 1}', now()
 FROM tenants
 """
 EMBED = "INSERT INTO memory_embeddings (memory_id, model_name, embedding) SELECT id, 'm', '[1]' FROM memories"

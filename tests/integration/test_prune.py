@@ -104,8 +104,44 @@ async def test_an_archive_keeps_the_whole_row_which_can_be_put_back(database_url
     assert await pool.fetchval("SELECT to_jsonb(m) FROM memories AS m") == before
 
 
+async def test_a_memory_that_was_put_back_can_be_archived_again(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool)
+    (memory,) = await add_memories(pool, created_at=OLD)
+    for strength in (0.5, 0.25):
+        await pool.execute("UPDATE memories SET strength = $1", strength)
+        ended = jobctl(database_url, "prune", "--archive", "-o", "json", MEMORY_RETENTION_DAYS="90")
+        assert (ended.code, ended.json["counters"]["deleted"]) == (0, 1), ended.errors
+        await pool.execute(
+            "INSERT INTO memories SELECT (jsonb_populate_record(NULL::memories, memory)).* FROM rae_jobs.archived_memories"
+        )
+    kept_now = await pool.fetchrow("SELECT memory_id, memory ->> 'strength' AS strength FROM rae_jobs.archived_memories")
+    assert kept_now is not None
+    assert (kept_now["memory_id"], kept_now["strength"]) == (memory, "0.25")
+
+
+async def test_an_archive_keeps_numbers_that_only_the_server_can_hold(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool)
+    await add_memories(pool, created_at=OLD)
+    await pool.execute("""UPDATE memories SET metadata = '{"large": 1e400, "exact": 0.12345678901234567890123}'""")
+    before = await pool.fetchval("SELECT to_jsonb(m)::text FROM memories AS m")
+
+    ended = jobctl(database_url, "prune", "--archive", "-o", "json", MEMORY_RETENTION_DAYS="90")
+
+    assert ended.code == 0, ended.errors
+    assert await pool.fetchval("SELECT memory::text FROM rae_jobs.archived_memories") == before
+
+
 async def test_a_protected_memory_stays(database_url: str, pool: Pool) -> None:
     await add_tenant(pool)
     await add_memories(pool, created_at=OLD, tags=["legal-hold"])
     ended = jobctl(database_url, "prune", "-o", "json", MEMORY_RETENTION_DAYS="90")
     assert ended.json["reason"] == "NothingToDo"
+
+
+async def test_a_tenants_own_protected_tags_hold_here_too(database_url: str, pool: Pool) -> None:
+    await add_tenant(pool, config={"protected_tags": ["keep"]})
+    await add_tenant(pool, OTHER, "other")
+    (stays,) = await add_memories(pool, created_at=OLD, tags=["keep"])
+    await add_memories(pool, 1, OTHER, created_at=OLD, tags=["keep"])
+    assert jobctl(database_url, "prune", "-o", "json", MEMORY_RETENTION_DAYS="90").json["counters"]["deleted"] == 1
+    assert await kept(pool) == {stays}

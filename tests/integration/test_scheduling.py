@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -25,10 +26,11 @@ from rae_jobctl.tasks.extraction.params import ExtractionParams
 from rae_jobctl.tasks.extraction.task import extract_graph
 from rae_jobctl.tasks.reflection.params import ReflectionParams
 from rae_jobctl.tasks.reflection.task import generate_reflection
-from rae_jobctl.tasks.scheduling.queue import QueuePolicy, process_queue
+from rae_jobctl.tasks.scheduling.queue import QueuePolicy, preview, process_queue
 from rae_jobctl.tasks.scheduling.reflections import ReflectionPolicy, schedule_reflections
 from tests.apiserver.controlplane import ADMIN_TOKEN, OPERATOR_TOKEN, ControlPlane, control_plane, find_program
 from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, slot
+from tests.integration.memories import jobctl
 
 __all__ = ["db"]
 
@@ -99,8 +101,10 @@ def finish(plane: ControlPlane, namespace: str, plural: str) -> None:
         kubectl(plane, "patch", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
 
 
-async def queue(db: GraphDatabase, board: KubeBoard, *, dry_run: bool = False, limit: int = 1000) -> Outcome:
-    return await process_queue(db.pool, board, QueuePolicy(limit=limit), dry_run=dry_run)
+async def queue(db: GraphDatabase, board: KubeBoard, *, dry_run: bool = False, at: Slot | None = None) -> Outcome:
+    if dry_run:
+        return await preview(db.pool, board, QueuePolicy(), None)
+    return await process_queue(db.pool, board, QueuePolicy(), slot=at or slot(), stop=StopSignal())
 
 
 async def reflections(db: GraphDatabase, board: KubeBoard, *, dry_run: bool = False, at: Slot | None = None) -> Outcome:
@@ -126,7 +130,8 @@ async def test_the_request_drains_the_queue_and_then_there_is_nothing_to_do(
     provider = open_provider(LlmSettings(ProviderName.LOCAL), StopSignal())
     await extract_graph(db.pool, provider, params, slot=slot(), stop=StopSignal())
     finish(plane, namespace, "graphextractionrequests")
-    assert (await queue(db, board)).counters == {"memories": 0, "projects": 0, "scheduled": 0, "live": 0, "postponed": 0}
+    last = await queue(db, board)
+    assert (last.reason, last.counters["memories"], last.counters["live"]) == ("NothingToDo", 0, 0)
 
 
 async def test_a_request_that_ended_early_is_followed_by_another_round(
@@ -147,7 +152,10 @@ async def test_dead_and_leased_memories_and_history_are_asked_for_by_nobody(db: 
     )
     await db.pool.execute(insert, dead, TENANT, PROJECT, True, None)
     await db.pool.execute(insert, leased, TENANT, PROJECT, False, datetime.now(UTC) + timedelta(hours=1))
-    assert (await queue(db, board)).reason == "NothingToDo"
+    outcome = await queue(db, board)
+    assert (outcome.reason, outcome.counters["memories"]) == ("NothingToDo", 0)
+    (skipped,) = outcome.result["skipped"]
+    assert (skipped["project"], skipped["reason"], skipped["held"]) == (PROJECT, "Held", 2)
 
 
 async def test_a_dry_run_makes_nothing(db: GraphDatabase, board: KubeBoard) -> None:
@@ -157,6 +165,39 @@ async def test_a_dry_run_makes_nothing(db: GraphDatabase, board: KubeBoard) -> N
     assert await board.known(GXR) == []
     assert await board.known(RFR) == []
     assert await db.value("SELECT count(*) FROM rae_jobs.task_runs") == 0
+
+
+async def test_the_command_makes_requests_and_tells_what_they_cost_and_what_was_skipped(
+    db: GraphDatabase, plane: ControlPlane, namespace: str, board: KubeBoard
+) -> None:
+    await db.remember("Alice uses Redis.", "Bob uses Kafka.")
+    await db.remember("Carol uses Helm.", project="web")
+    jobctl(db.url, "pause", "queue", "--tenant", "demo-tenant", "--project", "web", "--reason", "spent")
+    env = {**account(plane, namespace), "OPENAI_API_KEY": "sk-1"}
+    priced = await asyncio.to_thread(jobctl, db.url, "process-graph-queue", "--dry-run", **env)
+    assert priced.code == 0, priced.errors
+    assert "1 requests due for 3 waiting memories; skipped 1 (Paused)" in priced.output
+    assert f"{PROJECT} of {TENANT} with openai: now 2 memories, about" in priced.output
+    assert "skipped web" in priced.output
+    unset = {**env, "OPENAI_API_KEY": "", "RAE_LLM_PROVIDER": "openai"}
+    blind = await asyncio.to_thread(jobctl, db.url, "process-graph-queue", "--dry-run", **unset)
+    assert (blind.code, "no estimate of the cost" in blind.output) == (0, True)
+    done = await asyncio.to_thread(jobctl, db.url, "process-graph-queue", "--slot", "2026-11-24T02:00Z", "-o", "json", **env)
+    assert done.json["counters"]["scheduled"] == 1
+    again = await asyncio.to_thread(jobctl, db.url, "process-graph-queue", "--slot", "2026-11-24T02:00Z", "-o", "json", **env)
+    assert again.json["reason"] == "AlreadyDone"
+    assert len(await board.known(GXR)) == 1
+
+
+async def test_a_suspended_request_is_known_as_such(
+    db: GraphDatabase, plane: ControlPlane, namespace: str, board: KubeBoard
+) -> None:
+    await db.remember("Alice uses Redis.")
+    await queue(db, board)
+    (one,) = await board.known(GXR)
+    patch = '{"spec":{"suspend":true}}'
+    kubectl(plane, "patch", "graphextractionrequests", one.name, "-n", namespace, "--type=merge", "-p", patch)
+    assert [(known.suspended, known.shard, known.round) for known in await board.known(GXR)] == [(True, 0, 1)]
 
 
 async def test_an_active_project_is_asked_to_reflect_once(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from rae_jobctl.llm.text import fold, is_quotation
 from rae_jobctl.llm.themes import find_themes
 from rae_jobctl.llm.types import Memory, Provider, ReflectionKind
 from tests.fake_llm.server import FakeLlm, Reply, completion, error, fake_llm
+from tests.ml_serving import ml_server
 
 
 @pytest.fixture
@@ -29,14 +31,21 @@ def fake() -> Iterator[FakeLlm]:
 def settings_for(fake: FakeLlm, provider: ProviderName = ProviderName.OPENAI, **changes: Any) -> LlmSettings:
     base: dict[str, Any] = {"max_retries": 2, "max_wait": 2.0, "timeout": 5.0, "api_key": "sk-test"}
     url = fake.base_url
-    return LlmSettings(provider=provider, model="fake", base_url=url, ml_service_url=url, **{**base, **changes})
+    return LlmSettings(**{"provider": provider, "model": "fake", "base_url": url, "ml_service_url": url, **base, **changes})
 
 
-@pytest.fixture(params=list(ProviderName))
+@pytest.fixture(params=[*ProviderName, "serve-ml"])
 async def provider(request: pytest.FixtureRequest, fake: FakeLlm) -> AsyncIterator[Provider]:
-    opened = open_provider(settings_for(fake, request.param), StopSignal())
-    yield opened
-    await opened.aclose()
+    """Each provider; the ML service twice, as the fake plays it and as `rae-jobctl serve-ml` is."""
+    async with AsyncExitStack() as stack:
+        if request.param == "serve-ml":
+            url = await stack.enter_async_context(ml_server())
+            settings = settings_for(fake, ProviderName.ML_SERVICE, ml_service_url=url)
+        else:
+            settings = settings_for(fake, request.param)
+        opened = open_provider(settings, StopSignal())
+        yield opened
+        await opened.aclose()
 
 
 @pytest.fixture

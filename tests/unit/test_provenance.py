@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from rae_jobctl.commands.runs.retrying import _without
+from rae_jobctl.errors import UsageError
 from rae_jobctl.provenance import began, current
-from rae_jobctl.slots import resolve_slot
+from rae_jobctl.slots import require_come, resolve_slot
 
 NOW = datetime(2026, 11, 24, 10, 30, 5, 123456, tzinfo=UTC)
 
@@ -53,6 +54,14 @@ def test_a_fresh_slot_is_one_of_its_own_and_names_its_moment() -> None:
 def test_a_scheduled_slot_may_be_given_as_a_time_or_as_the_ledger_shows_it(flag: str) -> None:
     slot = resolve_slot(flag=flag, now=NOW)
     assert (slot.key, slot.at) == ("cron:2026-11-24T02:00Z", datetime(2026, 11, 24, 2, tzinfo=UTC))
+
+
+def test_a_moment_that_has_not_come_is_only_looked_at() -> None:
+    require_come(resolve_slot(flag="2026-11-24T02:00Z", now=NOW), NOW)
+    require_come(resolve_slot(flag="weekly", now=NOW), NOW)
+    for flag in ("2036-11-24T02:00Z", "once:2036-11-24T02:00:00Z:ab"):
+        with pytest.raises(UsageError, match="has not come yet"):
+            require_come(resolve_slot(flag=flag, now=NOW), NOW)
 
 
 @pytest.mark.parametrize("flag", ["weekly", "cron:weekly", "once:0b0e", "once:2026-13-01T00:00:00Z:ab", "2026-11-24"])

@@ -11,7 +11,7 @@ from rae_jobctl.db.tenants import Tenant
 from rae_jobctl.errors import ConfigError
 from rae_jobctl.tasks.retention.policy import Defaults
 
-DAYS = {"episodic": 365, "embeddings": 365, "cost_logs": 1095, "audit_logs": 2555}
+DAYS = {"episodic": 365, "embeddings": 365, "cost_logs": 1095, "audit_logs": 2555, "webhooks": 30}
 
 
 def policy_of(config: dict[str, Any], **env: str) -> dict[str, int]:
@@ -56,6 +56,8 @@ def test_protected_tags_add_up() -> None:
         {"retention_days": 90},
         {"retention_days": {"episodical": 90}},
         {"retention_days": {"episodic": 1e9}},
+        {"retention_days": {"episodic": float("inf")}},
+        {"retention_days": {"episodic": 10**400}},
         {"retention_days": {"episodic": None}},
         {"protected_tags": "one"},
         {"protected_tags": [1]},
@@ -67,7 +69,7 @@ def test_what_is_no_number_of_days_is_refused(config: dict[str, Any]) -> None:
     assert raised.value.reason == "RetentionInvalid"
 
 
-@pytest.mark.parametrize("value", ["-2", "many", "1.5", "40000"])
+@pytest.mark.parametrize("value", ["-2", "many", "1.5", "40000", "inf", "nan"])
 def test_a_setting_that_is_no_number_of_days_is_refused(value: str) -> None:
     with pytest.raises(ConfigError) as raised:
         policy_of({}, RAE_RETENTION_GRAPH_DAYS=value)

@@ -123,6 +123,41 @@
 {{- end }}
 {{- end }}
 
+{{- define "rae-tasks.mlServiceName" -}}
+{{- printf "%s-ml-service" (include "rae-tasks.fullname" .) -}}
+{{- end }}
+
+{{/* Where the ML service is: what the values say, else our own, where it runs. */}}
+{{- define "rae-tasks.mlServiceUrl" -}}
+{{- if .Values.llm.mlServiceUrl -}}
+{{- .Values.llm.mlServiceUrl -}}
+{{- else if .Values.mlService.enabled -}}
+{{- printf "http://%s.%s.svc:%d" (include "rae-tasks.mlServiceName" .) .Release.Namespace (int .Values.mlService.port) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "rae-tasks.webhookEnv" -}}
+{{- with .Values.webhook }}
+{{- if .url }}
+- name: RAE_WEBHOOK_URL
+  value: {{ .url | quote }}
+{{- else if .existingSecret }}
+- name: RAE_WEBHOOK_URL
+  valueFrom:
+    secretKeyRef: {name: {{ .existingSecret }}, key: {{ .urlKey }}}
+{{- end }}
+{{- if .existingSecret }}
+- name: RAE_WEBHOOK_SECRET
+  valueFrom:
+    secretKeyRef: {name: {{ .existingSecret }}, key: {{ .secretKey }}}
+{{- end }}
+{{- if .allowPrivate }}
+- name: RAE_WEBHOOK_ALLOW_PRIVATE
+  value: "true"
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "rae-tasks.llmEnv" -}}
 {{- with .Values.llm }}
 - name: RAE_LLM_PROVIDER
@@ -143,7 +178,7 @@
 {{- end }}
 {{- else if eq .provider "ml-service" }}
 - name: ML_SERVICE_URL
-  value: {{ .mlServiceUrl | quote }}
+  value: {{ include "rae-tasks.mlServiceUrl" $ | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -154,7 +189,8 @@
 {{- $redis := include "rae-tasks.redisEnv" . | fromYamlArray -}}
 {{- $qdrant := include "rae-tasks.qdrantEnv" . | fromYamlArray -}}
 {{- $llm := include "rae-tasks.llmEnv" . | fromYamlArray -}}
-{{- concat $db $redis $qdrant $llm | toJson -}}
+{{- $webhook := include "rae-tasks.webhookEnv" . | fromYamlArray -}}
+{{- concat $db $redis $qdrant $llm $webhook | toJson -}}
 {{- end }}
 
 {{/* What tells a pod which run it is: its Job, its CronJob, itself. Takes a dict: cronJob (may be empty), softLimit. */}}

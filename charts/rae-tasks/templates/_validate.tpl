@@ -35,14 +35,20 @@
 {{- end }}
 
 {{- define "rae-tasks.validateConnections" -}}
-{{- if and (eq .Values.llm.provider "ml-service") (not .Values.llm.mlServiceUrl) -}}
-{{- fail "llm.provider is ml-service, so llm.mlServiceUrl must say where it is, e.g. http://rae-ml-service:8001" -}}
+{{- if and (eq .Values.llm.provider "ml-service") (not (include "rae-tasks.mlServiceUrl" .)) -}}
+{{- fail "llm.provider is ml-service, so llm.mlServiceUrl must say where it is, e.g. http://rae-ml-service:8001, or mlService.enabled=true start one" -}}
 {{- end -}}
 {{- if and (eq .Values.llm.provider "openai") (not .Values.llm.existingSecret) (not .Values.llm.baseUrl) -}}
 {{- fail "llm.provider is openai, so llm.existingSecret must name the Secret with the API key, or llm.baseUrl an endpoint that wants none" -}}
 {{- end -}}
 {{- if and .Values.qdrant.existingSecret (not (include "rae-tasks.hasQdrant" .)) -}}
 {{- fail "qdrant.existingSecret is set, so qdrant.url or qdrant.host must say where Qdrant is, e.g. http://rae-qdrant:6333" -}}
+{{- end -}}
+{{- if and .Values.erasure.enabled (not .Values.erasure.existingSecret) -}}
+{{- fail "erasure.enabled is true, so erasure.existingSecret must name the Secret with the key of the hash, e.g. kubectl create secret generic rae-erasure --from-literal=erasure-key=$(openssl rand -hex 32)" -}}
+{{- end -}}
+{{- if and .Values.webhook.url (not .Values.webhook.existingSecret) -}}
+{{- fail "webhook.url is set, so webhook.existingSecret must name the Secret with the signing secret (key webhook-secret: whsec_ and at least 24 bytes in base64)" -}}
 {{- end -}}
 {{- include "rae-tasks.checkSecret" . -}}
 {{- end }}

@@ -28,16 +28,19 @@ from rae_jobctl.tasks.fleet import chosen_tenants, for_each_tenant
 from rae_jobctl.tasks.repeated import already_done
 
 if TYPE_CHECKING:
-    from rae_jobctl.db.pool import Connection, Pool
+    from rae_jobctl.db.pool import Connection, Pool, Record
 
 TASK = "backfill-decay"
 _BATCH = 2000
+#: A smaller factor leaves nothing of any strength, and a product with it may underflow, which PostgreSQL refuses.
+_LEAST_FACTOR = 1e-200
 
-# What runs of decay did not make good, and what backfills did.
-_WINDOWS = """
-SELECT (result ->> 'day')::date AS day, (arguments ->> 'max_days')::integer AS made_good, (result ->> 'lostDays')::integer AS lost
+# Runs of decay that changed something, with what they did not make good; then what backfills did.
+_RUNS = """
+SELECT state = 'finished' AS finished, created_at, finished_at, (arguments ->> 'day')::date AS day,
+       (arguments ->> 'max_days')::integer AS made_good, coalesce((counters ->> 'lostDays')::integer, 0) AS lost
 FROM rae_jobs.task_runs
-WHERE tenant_id = $1 AND task = 'decay' AND state = 'finished' AND (result ->> 'lostDays')::integer > 0
+WHERE tenant_id = $1 AND task = 'decay' AND (counters ->> 'decayed')::bigint > 0
 """
 _BACKFILLED = """
 SELECT slot, state, CASE WHEN state = 'finished' THEN result -> 'days' ELSE cursor -> 'days' END AS days
@@ -99,6 +102,7 @@ async def backfill(
     tenants = await chosen_tenants(pool, tenant)
 
     async def work(one: Tenant) -> Outcome:
+        # Before the ledger hears of it, so that what is refused leaves no dead letter.
         async with pool.acquire() as connection, tenant_transaction(connection, one.id, readonly=True):
             days = await _missed_days(connection, one.id, wanted)
         rate = params.rate_of(one)
@@ -107,16 +111,18 @@ async def backfill(
         key = RunKey(TASK, one.id, wanted.slot)
         about = {"from": wanted.first.isoformat(), "to": wanted.last.isoformat(), "rate": rate}
         async with open_run(pool, key, resource=Resource("memories", "exclusive"), arguments=about, stop=stop, wait=wait) as run:
-            return already_done(run) if run.already_finished is not None else await _apply_all(run, days, rate)
+            if run.already_finished is not None:
+                return already_done(run)
+            # Once more under the lock: while we waited for it, another backfill may have made some of the days good.
+            async with run.reading() as own:
+                days = await _missed_days(own, one.id, wanted)
+            return await _apply_all(run, days, rate)
 
     return await for_each_tenant(TASK, tenants, work, stop)
 
 
 async def _missed_days(connection: Connection, tenant: UUID, wanted: Range) -> list[date]:
-    lost: set[date] = set()
-    for row in await connection.fetch(_WINDOWS, tenant):
-        last = row["day"] - timedelta(days=row["made_good"])
-        lost.update(last - timedelta(days=n) for n in range(row["lost"]))
+    lost = _missed_by_all(await connection.fetch(_RUNS, tenant))
     done = await connection.fetch(_BACKFILLED, tenant, wanted.slot)
     for row in done:
         days = {date.fromisoformat(day) for day in row["days"] or []}
@@ -130,11 +136,31 @@ async def _missed_days(connection: Connection, tenant: UUID, wanted: Range) -> l
     return sorted(lost & set(wanted.days))
 
 
+def _missed_by_all(runs: Sequence[Record]) -> set[date]:
+    """The days that every memory of the tenant missed, if it was there.
+
+    A run that did not reach its end has decayed some rows and not others. When a later run finds those others too far behind, the
+    days count as missed only if the rows of the earlier run missed them as well: nothing in a row tells which of both it is.
+    """
+    missed: set[date] = set()
+    for last in (run for run in runs if run["finished"]):
+        began_before = (run for run in runs if run is not last and run["created_at"] < last["finished_at"])
+        before = [run for run in began_before if run["day"] <= last["day"]]
+        missed |= {day for day in _lost(last) if all(run["day"] < day or day in _lost(run) for run in before)}
+    return missed
+
+
+def _lost(run: Record) -> set[date]:
+    last: date = run["day"] - timedelta(days=run["made_good"])
+    return {last - timedelta(days=n) for n in range(run["lost"])}
+
+
 async def _apply_all(run: Run, days: Sequence[date], rate: float) -> Outcome:
     # What the first attempt found holds for all attempts: its first batches are committed by it.
     stored = (run.cursor or {}).get("days")
     chosen = [date.fromisoformat(day) for day in stored] if stored else list(days)
-    text, factors = [day.isoformat() for day in chosen], [rate**n for n in range(1, len(chosen) + 1)]
+    powers = [rate**n for n in range(1, len(chosen) + 1)]
+    text, factors = [day.isoformat() for day in chosen], [power if power > _LEAST_FACTOR else 0.0 for power in powers]
     progress = Progress(None, "memories")
     while chosen:
         run.check_stop()
@@ -165,7 +191,7 @@ async def _preview(pool: Pool, tenant: Tenant, days: Sequence[date], rate: float
 def _told(verb: str, count: int, days: Sequence[str], rate: float, *, dry_run: bool = False) -> Outcome:
     result: dict[str, Any] = {"days": list(days), "rate": rate}
     if not days:
-        message = "no run recorded one of these days as missed, or it is made good already"
+        message = "no run recorded one of these days as missed by all memories, or it is made good already"
         return Outcome(TASK, "NothingToDo", message, {"decayed": 0}, result, dry_run=dry_run)
     message = f"{verb} {count} memories for {_span(days)}, at {rate:g} a day"
     return Outcome(TASK, "DryRun" if dry_run else "Done", message, {"decayed": count}, result, dry_run=dry_run)

@@ -103,8 +103,9 @@ def _strength(params: DecayParams, rate: float) -> Formula:
 
 # $3 rate, $4 the moment of this slot, $5 most days. The share that goes on a day depends on the days since the last access as
 # they were at that day: a day that is made good counts as it would have counted. The product over several days is a sum of
-# logarithms, kept above where exp() underflows.
-_IDLE = "extract(epoch FROM $4::timestamptz - coalesce(m.last_accessed_at, m.created_at, $4::timestamptz))::float8 / 86400"
+# logarithms, kept above where exp() underflows. A date at infinity is none: before version 17 PostgreSQL cannot subtract it.
+_DATED = ", ".join(f"CASE WHEN isfinite(m.{column}) THEN m.{column} END" for column in ("last_accessed_at", "created_at"))
+_IDLE = f"extract(epoch FROM $4::timestamptz - coalesce({_DATED}, $4::timestamptz))::float8 / 86400"
 _SHARE = "CASE WHEN {idle} > 30 THEN $3::float8 * (1 + ({idle}) / 30) WHEN {idle} < 7 THEN $3::float8 / 2 ELSE $3::float8 END"
 _TODAY = _SHARE.format(idle=f"({_IDLE})")
 _THAT_DAY = _SHARE.format(idle=f"({_IDLE} - n)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -138,7 +139,8 @@ class DecayParams:
         own = tenant.config.get(key)
         if own is None:
             return self.rate
-        if isinstance(own, bool) or not isinstance(own, int | float):
+        # A whole number beyond these is none that a float, or a message, could hold.
+        if isinstance(own, bool) or not isinstance(own, int | float) or abs(own) > sys.float_info.max:
             raise ConfigError(f"{key} in the config of tenant {tenant.id} is not a number", reason="DecayRateInvalid")
         return self.rule.checked(float(own), f"{key} of tenant {tenant.id}", self.allow_steep)
 

@@ -110,9 +110,18 @@ JOBS_RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule("extraction_state", Action.SCRUB, "extraction", linked=True, covered=("project", "last_error")),
+    Rule("pauses", Action.SCRUB, "runs", skip=("what",), unique=("project",), covered=("project", "reason")),
     Rule("llm_usage", Action.SCRUB, "usage", skip=("task", "provider", "model", "state", "error_class"), covered=("project",)),
     Rule("llm_budget_periods", Action.DELETE, "usage", skip=("period",), covered=("project",)),
     Rule("reflection_claims", Action.SCRUB, "reflections", skip=("input_hash",), covered=("project",)),
+    Rule(
+        "webhook_outbox",
+        Action.DELETE,
+        "notifications",
+        skip=("event_type", "last_error"),
+        linked=True,
+        covered=("project", "payload"),
+    ),
     Rule(
         "deletion_audit",
         Action.SCRUB,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -11,7 +12,7 @@ from rae_jobctl.llm.types import Memory
 from rae_jobctl.tasks.extraction.params import ExtractionParams
 
 if TYPE_CHECKING:
-    from rae_jobctl.db.pool import Connection
+    from rae_jobctl.db.pool import Connection, Record
 
 # graph_extracted is true for all that was there before the column; only graph_extracted_at says that we have done it.
 _NEWEST = """
@@ -27,22 +28,25 @@ ORDER BY m.created_at DESC NULLS LAST, m.id
 LIMIT $3
 """
 
+# In the index's order, so it ends after `limit` rows. The state is asked for row by row: a join would read all that is pending.
 _PENDING = """
-SELECT m.id
+SELECT m.id, m.created_at
 FROM memories AS m
-LEFT JOIN rae_jobs.extraction_state AS s ON s.memory_id = m.id
 WHERE m.tenant_id = $1
   AND m.project = $2
   AND m.layer = 'episodic'
   AND NOT m.graph_extracted
-  AND (s.memory_id IS NULL OR (NOT s.dead AND s.tries < $4
-       AND coalesce(s.leased_until, '-infinity') < now() AND coalesce(s.not_before, '-infinity') <= now()))
+  AND coalesce((
+      SELECT NOT s.dead AND s.tries < $4
+             AND coalesce(s.leased_until, '-infinity') < now() AND coalesce(s.not_before, '-infinity') <= now()
+      FROM rae_jobs.extraction_state AS s
+      WHERE s.memory_id = m.id
+  ), true)
   AND ($6 = 1 OR mod(abs(hashtextextended(m.id::text, 0) % 1000003), $6) = $5)
+  {after}
 ORDER BY m.created_at, m.id
 LIMIT $3
 """
-
-_WAITING = f"SELECT count(*) FROM ({_PENDING}) AS waiting"  # noqa: S608 - made of a constant of this module
 
 _BY_ID = """
 SELECT id, content, coalesce(metadata ? 'graph_extracted_at', false) AS extracted
@@ -53,16 +57,25 @@ WHERE tenant_id = $1
 """
 
 # The lease commits before the call, and counts a try: a memory that kills its pod is dead after `tries` pods.
-_CLAIM = f"""
-WITH free AS ({_PENDING} FOR NO KEY UPDATE OF m SKIP LOCKED)
-INSERT INTO rae_jobs.extraction_state AS s (memory_id, tenant_id, project, lease_token, leased_until, tries)
-SELECT id, $1, $2, $7, now() + make_interval(secs => $8::float8), 1
-FROM free
-ON CONFLICT (memory_id) DO UPDATE
-SET lease_token = excluded.lease_token, leased_until = excluded.leased_until, tries = s.tries + 1, updated_at = now()
-WHERE NOT s.dead AND coalesce(s.leased_until, '-infinity') < now()
-RETURNING memory_id
-"""  # noqa: S608 - made of a constant of this module
+_CLAIM = """
+WITH free AS ({pending} FOR NO KEY UPDATE OF m SKIP LOCKED),
+claimed AS (
+    INSERT INTO rae_jobs.extraction_state AS s (memory_id, tenant_id, project, lease_token, leased_until, tries)
+    SELECT id, $1, $2, $7, now() + make_interval(secs => $8::float8), 1
+    FROM free
+    ON CONFLICT (memory_id) DO UPDATE
+    SET lease_token = excluded.lease_token, leased_until = excluded.leased_until, tries = s.tries + 1, updated_at = now()
+    WHERE NOT s.dead AND coalesce(s.leased_until, '-infinity') < now()
+    RETURNING memory_id
+)
+SELECT f.id, f.created_at, c.memory_id IS NOT NULL AS ours
+FROM free AS f
+LEFT JOIN claimed AS c ON c.memory_id = f.id
+ORDER BY f.created_at, f.id
+"""
+_FIRST = _PENDING.format(after="")
+_CLAIM_FIRST = _CLAIM.format(pending=_FIRST)
+_CLAIM_AFTER = _CLAIM.format(pending=_PENDING.format(after="AND (m.created_at, m.id) > ($9, $10)"))
 
 _BURY = """
 UPDATE rae_jobs.extraction_state
@@ -80,6 +93,28 @@ SET lease_token = NULL, leased_until = NULL, tries = tries - 1, updated_at = now
 WHERE tenant_id = $1
   AND lease_token = $2
 """
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a run has come in the queue, which is in the order of creation."""
+
+    created_at: datetime
+    id: UUID
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Memories that are leased to one worker.
+
+    Attributes:
+        token: of the lease.
+        place: of the last of them, None at the queue's end.
+    """
+
+    token: UUID
+    ids: tuple[UUID, ...]
+    place: Place | None
 
 
 @dataclass(frozen=True)
@@ -103,15 +138,10 @@ async def select_ids(connection: Connection, tenant_id: UUID, params: Extraction
         return list(dict.fromkeys(params.memory_ids))
     if params.pending:
         share = (params.tries, params.shard, params.shards)
-        rows = await connection.fetch(_PENDING, tenant_id, params.project, params.limit, *share)
+        rows = await connection.fetch(_FIRST, tenant_id, params.project, params.limit, *share)
     else:
         rows = await connection.fetch(_NEWEST, tenant_id, params.project, params.limit)
     return [row["id"] for row in rows]
-
-
-async def count_waiting(connection: Connection, tenant_id: UUID, project: str, tries: int, most: int) -> int:
-    """How many memories `claim` would find now, counted up to `most`."""
-    return int(await connection.fetchval(_WAITING, tenant_id, project, most, tries, 0, 1))
 
 
 async def load(connection: Connection, tenant_id: UUID, project: str, ids: Sequence[UUID]) -> Found:
@@ -124,13 +154,43 @@ async def load(connection: Connection, tenant_id: UUID, project: str, ids: Seque
     )
 
 
-async def claim(connection: Connection, tenant_id: UUID, params: ExtractionParams, count: int) -> tuple[UUID, list[UUID]]:
-    """Lease up to `count` pending memories that nobody else has; returns the token and the ids. The caller commits."""
+async def claim(
+    connection: Connection, tenant_id: UUID, params: ExtractionParams, count: int, after: Place | None = None
+) -> Claim:
+    """Lease up to `count` pending memories that nobody else has; none only at the queue's end. The caller commits.
+
+    Args:
+        after: the last claim's, to go on there: what is leased or dead is not walked over again. At the queue's end it begins
+            anew once, since what was leased may be free by now.
+    """
     token = uuid4()
-    await connection.execute(_BURY, tenant_id, params.project, params.tries)
+    while True:
+        claimed = await _claim(connection, tenant_id, params, count, token, after)
+        if claimed.ids or claimed.place is None:
+            return claimed
+        # A rival leased just these between our look and our write.
+        after = claimed.place
+
+
+async def _claim(
+    connection: Connection, tenant_id: UUID, params: ExtractionParams, count: int, token: UUID, after: Place | None
+) -> Claim:
+    found = [] if after is None else await _lease(connection, tenant_id, params, count, token, after)
+    if len(found) < count:
+        await connection.execute(_BURY, tenant_id, params.project, params.tries)
+        found += await _lease(connection, tenant_id, params, count - len(found), token, None)
+    last = found[-1] if len(found) >= count else None
+    place = Place(last["created_at"], last["id"]) if last is not None and last["created_at"] is not None else None
+    return Claim(token, tuple(row["id"] for row in found if row["ours"]), place)
+
+
+async def _lease(
+    connection: Connection, tenant_id: UUID, params: ExtractionParams, count: int, token: UUID, after: Place | None
+) -> list[Record]:
     share = (params.tries, params.shard, params.shards, token, params.lease_seconds)
-    rows = await connection.fetch(_CLAIM, tenant_id, params.project, count, *share)
-    return token, [row["memory_id"] for row in rows]
+    if after is None:
+        return await connection.fetch(_CLAIM_FIRST, tenant_id, params.project, count, *share)
+    return await connection.fetch(_CLAIM_AFTER, tenant_id, params.project, count, *share, after.created_at, after.id)
 
 
 async def release(connection: Connection, tenant_id: UUID, token: UUID) -> None:

@@ -42,6 +42,17 @@ WHERE m.id = mine.id
 RETURNING m.id
 """
 
+# A claim locks memories, then their state; so does whoever stores, or the two would wait for each other where a lease has lapsed.
+_LOCK = """
+SELECT
+FROM memories
+WHERE tenant_id = $1
+  AND project = $2
+  AND id = ANY ($3::uuid[])
+ORDER BY id
+FOR NO KEY UPDATE
+"""
+
 _TAKE_LEASES = """
 DELETE FROM rae_jobs.extraction_state
 WHERE tenant_id = $1
@@ -185,6 +196,7 @@ async def store(
         done: extracted memories, with or without triples.
         leases: with them, only memories whose lease is still one of these.
     """
+    await connection.execute(_LOCK, tenant_id, project, list(done))
     mine = await _ours(connection, tenant_id, done, leases)
     marked = frozenset(row["id"] for row in await connection.fetch(_MARK, tenant_id, project, list(mine)))
     kept = tuple(triple for triple in triples if triple.memory_id in marked)

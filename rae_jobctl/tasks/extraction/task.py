@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from rae_jobctl.db.pool import tenant_transaction
 from rae_jobctl.db.schema import require_schema
 from rae_jobctl.db.tenants import Tenant, resolve_tenant
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.errors import BadDataError
+from rae_jobctl.errors import BadDataError, BudgetExhausted, SoftLimitReached
 from rae_jobctl.llm.types import Extraction, Memory, Provider, Triple
 from rae_jobctl.logs import get_logger
 from rae_jobctl.outcome import Outcome
@@ -26,8 +25,10 @@ from rae_jobctl.tasks.extraction import selection
 from rae_jobctl.tasks.extraction.gate import has_content
 from rae_jobctl.tasks.extraction.params import ExtractionParams
 from rae_jobctl.tasks.extraction.store import Origin, as_json, fail, store
+from rae_jobctl.tasks.metering.meter import leaves_to_request, metered
+from rae_jobctl.tasks.metering.settings import NO_LIMITS, LimitSettings
 from rae_jobctl.tasks.repeated import already_done
-from rae_jobctl.tasks.usage import add_usage, record_usage
+from rae_jobctl.tasks.usage import add_usage
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -55,14 +56,12 @@ class _Answer:
     Attributes:
         kept: the triples above the threshold.
         without_content: memories that cost no call.
-        seconds: how long the call took.
     """
 
     work: _Work
     extraction: Extraction
     kept: tuple[Triple, ...]
     without_content: int
-    seconds: float
 
 
 @dataclass
@@ -72,7 +71,6 @@ class _Job:
     pool: Pool
     provider: Provider
     params: ExtractionParams
-    price: Price
     tenant: Tenant
     run: Run
     stop: StopSignal
@@ -82,6 +80,7 @@ class _Job:
     answers: list[_Answer] = field(default_factory=list)
     shown: list[dict[str, Any]] = field(default_factory=list)
     claimed: int = 0
+    place: selection.Place | None = None
     failure: BaseException | None = None
 
     @property
@@ -102,6 +101,7 @@ async def extract_graph(
     slot: Slot,
     stop: StopSignal,
     price: Price = None,
+    limits: LimitSettings = NO_LIMITS,
     wait: bool = False,
 ) -> Outcome:
     """Extract, store and mark; or, with `params.store` off, extract and report.
@@ -109,6 +109,7 @@ async def extract_graph(
     Raises:
         BadDataError: no such tenant, none of the ids named exists, or no memory could be extracted.
         TransientError: the model or the database is away; what was committed stays.
+        BudgetExhausted: the same, for a request; without one the run ends, and that is its reason.
         TimeSliced, SoftLimitReached: the soft limit or a signal came.
     """
     async with pool.acquire() as connection:
@@ -121,11 +122,17 @@ async def extract_graph(
         if run.already_finished is not None:
             return already_done(run)
         get_logger().info("graph_extraction_started", tenant_id=str(tenant.id), project_id=params.project, **about)
-        calling = asyncio.Semaphore(provider.concurrency)
-        job = _Job(pool, provider, params, price, tenant, run, stop, Progress(None, "memories"), calling)
-        job.claimed = run.counters.get("memories", 0) if params.pending else 0
-        await _extract_all(job)
-        return await _finish(job)
+        async with metered(pool, provider, run, tenant, price, limits, stop) as paying:
+            calling = asyncio.Semaphore(provider.concurrency)
+            job = _Job(pool, paying, params, tenant, run, stop, Progress(None, "memories"), calling)
+            job.claimed = run.counters.get("memories", 0) if params.pending else 0
+            try:
+                await _extract_all(job)
+            except BudgetExhausted as exhausted:
+                if leaves_to_request():
+                    raise
+                return await _end_early(job, exhausted)
+            return await _finish(job)
 
 
 def _arguments(params: ExtractionParams, provider: Provider) -> dict[str, Any]:
@@ -148,6 +155,9 @@ async def _extract_all(job: _Job) -> None:
     spare = max(_FEWEST_SPARE_WORKERS, job.provider.concurrency // 2)
     workers = [_worker(job, queue) for _ in range(job.provider.concurrency + spare)]
     await asyncio.gather(*workers)
+    if isinstance(job.failure, SoftLimitReached):
+        # Stopped while it waited for its turn: a slice, if anything was committed.
+        job.run.check_stop()
     if job.failure is not None:
         raise job.failure
     if queue or (job.stop.should_stop and job.params.pending and job.claimed < job.params.limit):
@@ -208,12 +218,13 @@ async def _next(job: _Job, queue: deque[_Work]) -> _Work | None:
     async with job.pool.acquire() as connection, tenant_transaction(connection, job.tenant.id):
         # A lease is seen at once and need not outlive the server: the commit of its answer would make it durable as well.
         await connection.execute("SET LOCAL synchronous_commit = off")
-        token, ids = await selection.claim(connection, job.tenant.id, job.params, count)
-        found = await selection.load(connection, job.tenant.id, job.params.project, ids)
-    job.claimed -= count - len(ids)
+        claim = await selection.claim(connection, job.tenant.id, job.params, count, job.place)
+        found = await selection.load(connection, job.tenant.id, job.params.project, claim.ids)
+    job.place = claim.place
+    job.claimed -= count - len(claim.ids)
     job.count(memories=len(found.fresh) + len(found.extracted))
     memories = (*found.fresh, *(Memory(i, "") for i in found.extracted))
-    return _Work(memories, token) if ids else None
+    return _Work(memories, claim.token) if claim.ids else None
 
 
 async def _do(job: _Job, work: _Work) -> bool:
@@ -224,16 +235,17 @@ async def _do(job: _Job, work: _Work) -> bool:
         if job.ending:
             await _give_back(job, work)
             return False
-        started = time.monotonic()
         try:
             extraction = await job.provider.extract(worth) if worth else Extraction()
         except BaseException:
             await _give_back(job, work)
             raise
         kept = tuple(triple for triple in extraction.triples if triple.confidence >= job.params.min_confidence)
-        without_content = len(work.memories) - len(worth)
-        await _keep_soon(job, _Answer(work, extraction, kept, without_content, time.monotonic() - started))
-    job.progress.advance(len(work.memories))
+        await _keep_soon(job, _Answer(work, extraction, kept, len(work.memories) - len(worth)))
+    job.progress.advance(len(work.memories) - len(extraction.unasked))
+    if extraction.stopped is not None:
+        await _give_back(job, work)
+        raise extraction.stopped
     return True
 
 
@@ -264,17 +276,16 @@ async def _give_back(job: _Job, work: _Work) -> None:
 
 
 async def _keep(job: _Job, answers: Sequence[_Answer]) -> None:
-    """Store answers, their marks, failures, usage, cursor and counters: all of it or nothing."""
+    """Store answers, their marks, failures, cursor and counters: all of it or nothing."""
     run, params, tenant = job.run, job.params, job.tenant
     extraction = sum((answer.extraction for answer in answers), Extraction())
     kept = [triple for answer in answers for triple in answer.kept]
-    done = [m.id for answer in answers for m in answer.work.memories if m.id not in answer.extraction.failed]
+    asked = [m.id for answer in answers for m in answer.work.memories if m.id not in answer.extraction.unasked]
+    done = [memory for memory in asked if memory not in extraction.failed]
     async with run.batch() as connection:
         job.count(failed=len(extraction.failed), lowConfidence=len(extraction.triples) - len(kept))
         job.count(rejected=sum(extraction.rejected.values()), withoutContent=sum(a.without_content for a in answers))
         add_usage(run.counters, extraction.usage)
-        for answer in answers:
-            await record_usage(connection, run, job.provider, answer.extraction.usage, job.price, answer.seconds)
         if params.store:
             origin = Origin(f"rae-jobctl/{job.provider.name}", job.provider.model)
             leases = [answer.work.lease for answer in answers if answer.work.lease is not None]
@@ -285,20 +296,27 @@ async def _keep(job: _Job, answers: Sequence[_Answer]) -> None:
             kept = list(stored.triples)
         else:
             job.count(extracted=len(done), triples=len(kept))
-        _move(run, answers)
+        _move(run, asked)
     job.shown += [as_json(triple) for triple in kept[: MAX_SHOWN - len(job.shown)]]
     get_logger().debug("graph_extraction_batch", memories=len(done), failed=len(extraction.failed), triples=len(kept))
 
 
-def _move(run: Run, answers: Sequence[_Answer]) -> None:
+def _move(run: Run, done: Sequence[UUID]) -> None:
     if run.cursor is not None:
-        left = {str(memory.id) for answer in answers for memory in answer.work.memories}
+        left = {str(memory) for memory in done}
         run.cursor = {**run.cursor, "todo": [text for text in run.cursor["todo"] if text not in left]}
 
 
+async def _end_early(job: _Job, exhausted: BudgetExhausted) -> Outcome:
+    """The end of a run that nobody repeats: what it did not come to goes on waiting for the next one."""
+    counters = _counters(job.run)
+    done = f"{counters.get('triples', 0)} triples from {counters.get('extracted', 0)} memories before that"
+    outcome = await _close(job, exhausted.reason, f"{exhausted.message}; {done}", counters)
+    return replace(outcome, retry_after=exhausted.retry_after)
+
+
 async def _finish(job: _Job) -> Outcome:
-    run = job.run
-    counters = {name: value for name, value in run.counters.items() if value or name in ("memories", "triples")}
+    counters = _counters(job.run)
     failed, extracted = counters.get("failed", 0), counters.get("extracted", 0)
     if failed and not extracted:
         raise BadDataError(
@@ -306,11 +324,18 @@ async def _finish(job: _Job) -> Outcome:
             reason="ExtractionFailed",
             hint="rae_jobs.extraction_state.last_error has the reason of each",
         )
-    reason, message = _verdict(job, counters)
+    return await _close(job, *_verdict(job, counters), counters)
+
+
+def _counters(run: Run) -> dict[str, int]:
+    return {name: value for name, value in run.counters.items() if value or name in ("memories", "triples")}
+
+
+async def _close(job: _Job, reason: str, message: str, counters: dict[str, int]) -> Outcome:
     result = {"project": job.params.project, "stored": job.params.store, "model": job.provider.model, "triples": job.shown}
-    await run.finish(reason=reason, message=message, result=result)
+    await job.run.finish(reason=reason, message=message, result=result)
     get_logger().info("graph_extraction_finished", reason=reason, **counters)
-    return Outcome(TASK, reason, message, counters, result, run_ids=(str(run.id),))
+    return Outcome(TASK, reason, message, counters, result, run_ids=(str(job.run.id),))
 
 
 def _verdict(job: _Job, counters: dict[str, int]) -> tuple[str, str]:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from rae_jobctl.db.ledger import Run, RunKey, open_run
 from rae_jobctl.db.pool import tenant_transaction
 from rae_jobctl.db.schema import require_schema
 from rae_jobctl.db.tenants import Tenant, resolve_tenant
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.errors import RunLocked
+from rae_jobctl.errors import BudgetExhausted, RunLocked
 from rae_jobctl.llm.pricing import cost_usd
 from rae_jobctl.llm.themes import centroid, cosine, find_themes, vectors
 from rae_jobctl.llm.types import Memory, Provider, ReflectionDraft, Theme
 from rae_jobctl.logs import get_logger
 from rae_jobctl.outcome import Outcome
 from rae_jobctl.slots import Slot
+from rae_jobctl.tasks.metering.meter import leaves_to_request, metered
+from rae_jobctl.tasks.metering.settings import NO_LIMITS, LimitSettings
 from rae_jobctl.tasks.reflection import store
 from rae_jobctl.tasks.reflection.params import ReflectionParams, input_hash
 from rae_jobctl.tasks.repeated import already_done
-from rae_jobctl.tasks.usage import add_usage, record_usage
+from rae_jobctl.tasks.usage import add_usage
+from rae_jobctl.tasks.webhooks.outbox import REFLECTION_CREATED, deliver, enqueue
+from rae_jobctl.webhooks.settings import WebhookSettings
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Pool
@@ -41,6 +46,7 @@ class _Job:
     price: Price
     tenant: Tenant
     run: Run
+    notifies: bool
 
 
 async def generate_reflection(
@@ -51,14 +57,20 @@ async def generate_reflection(
     slot: Slot,
     stop: StopSignal,
     price: Price = None,
+    limits: LimitSettings = NO_LIMITS,
     wait: bool = False,
+    webhook: WebhookSettings | None = None,
 ) -> Outcome:
     """Reflect upon the recent memories of a project and store the reflection, once for the same input.
+
+    Args:
+        webhook: who is notified of a stored reflection; None notifies nobody.
 
     Raises:
         BadDataError: no such tenant.
         RunLocked: another run is reflecting upon the same input at this moment.
         TransientError: the model or the database is away.
+        BudgetExhausted: the budget has no room for it, and it is a request's; without one that is how the run ends.
     """
     async with pool.acquire() as connection:
         await require_schema(connection)
@@ -67,12 +79,16 @@ async def generate_reflection(
     about = _arguments(params, provider)
     async with open_run(pool, key, arguments=about, stop=stop, wait=wait) as run:
         if run.already_finished is not None:
-            return already_done(run)
-        get_logger().info("reflection_started", tenant_id=str(tenant.id), project_id=params.project, **about)
-        run.check_stop()
-        outcome = await _reflect(_Job(provider, params, price, tenant, run), slot)
-        get_logger().info("reflection_finished", reason=outcome.reason, **outcome.counters)
-        return outcome
+            outcome = already_done(run)
+        else:
+            get_logger().info("reflection_started", tenant_id=str(tenant.id), project_id=params.project, **about)
+            run.check_stop()
+            async with metered(pool, provider, run, tenant, price, limits, stop) as paying:
+                outcome = await _reflect_within_budget(_Job(paying, params, price, tenant, run, webhook is not None), slot)
+            get_logger().info("reflection_finished", reason=outcome.reason, **outcome.counters)
+    # Also of a run that had finished before: it may have died just then.
+    delivered = await deliver(pool, webhook, stop, run_id=run.id)
+    return outcome.with_counters(**delivered.counters)
 
 
 def _arguments(params: ReflectionParams, provider: Provider) -> dict[str, Any]:
@@ -89,6 +105,16 @@ def _arguments(params: ReflectionParams, provider: Provider) -> dict[str, Any]:
 def _until(slot: Slot) -> datetime:
     # A CronJob's run is about the time that it was scheduled for, however late it runs.
     return slot.at if slot.origin == "cronjob" else datetime.now(UTC)
+
+
+async def _reflect_within_budget(job: _Job, slot: Slot) -> Outcome:
+    try:
+        return await _reflect(job, slot)
+    except BudgetExhausted as exhausted:
+        if leaves_to_request():
+            raise
+        ended = await _end(job, exhausted.reason, f"{exhausted.message}; nothing is stored", {"project": job.params.project})
+        return replace(ended, retry_after=exhausted.retry_after)
 
 
 async def _reflect(job: _Job, slot: Slot) -> Outcome:
@@ -132,7 +158,6 @@ async def _write(job: _Job, themes: Sequence[Theme], digest: str) -> Outcome:
     add_usage(run.counters, draft.usage)
     run.counters.update(insights=len(draft.insights), rejected=sum(draft.rejected.values()))
     async with run.batch() as connection:
-        await record_usage(connection, run, provider, draft.usage, job.price, seconds)
         if not draft.insights:
             await store.release(connection, run, digest)
             return await _end(
@@ -146,8 +171,15 @@ async def _write(job: _Job, themes: Sequence[Theme], digest: str) -> Outcome:
             "reflectionId": str(stored[0]),
             "memoryId": str(stored[1]) if stored[1] else None,
         }
+        if job.notifies:
+            await enqueue(connection, run, REFLECTION_CREATED, _event(params, draft, stored[0], run))
         message = f"{len(draft.insights)} insights from {run.counters['memories']} memories in {len(themes)} themes"
         return await _end(job, "Done", message, result, connection)
+
+
+def _event(params: ReflectionParams, draft: ReflectionDraft, reflection_id: UUID, run: Run) -> dict[str, Any]:
+    counts = {"memories": run.counters["memories"], "themes": run.counters["themes"], "insights": len(draft.insights)}
+    return {"reflectionId": str(reflection_id), "kind": str(params.kind), "priority": store.priority(draft), **counts}
 
 
 async def _end(job: _Job, reason: str, message: str, result: Mapping[str, Any], connection: Connection | None = None) -> Outcome:

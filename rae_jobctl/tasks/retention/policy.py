@@ -22,6 +22,7 @@ DEFAULT_DAYS: Mapping[str, int] = {
     "cost_logs": 1095,
     "audit_logs": 2555,
     "archive": -1,
+    "webhooks": 30,
 }
 #: A memory or reflection with one of these is never old.
 DEFAULT_PROTECTED = ("protected", "legal-hold")
@@ -79,13 +80,25 @@ class Defaults:
         Raises:
             ConfigError: its config holds something else than days and tags.
         """
-        about = f"in the config of tenant {tenant.id}"
-        own = _own_days(tenant.config, about)
-        tags = tenant.config.get(PROTECTED_KEY, [])
-        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            raise _invalid(f"{PROTECTED_KEY} {about} is no list of tags")
+        own = _own_days(tenant.config, _about(tenant))
         days = {name: value for name, value in {**self.days, **own}.items() if value > 0}
-        return Policy(days, tuple(dict.fromkeys((*self.protected, *tags))))
+        return Policy(days, tenants_tags(tenant, self.protected))
+
+
+def tenants_tags(tenant: Tenant, protected: tuple[str, ...]) -> tuple[str, ...]:
+    """A tenant's own protected tags beside those of the installation.
+
+    Raises:
+        ConfigError: its config holds something else than tags.
+    """
+    tags = tenant.config.get(PROTECTED_KEY, [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise _invalid(f"{PROTECTED_KEY} {_about(tenant)} is no list of tags")
+    return tuple(dict.fromkeys((*protected, *tags)))
+
+
+def _about(tenant: Tenant) -> str:
+    return f"in the config of tenant {tenant.id}"
 
 
 def protected_tags(env: Environment | None = None) -> tuple[str, ...]:
@@ -106,7 +119,7 @@ def _own_days(config: Mapping[str, Any], about: str) -> dict[str, int]:
 
 
 def _days(value: object, name: str) -> int:
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    whole = (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
     if not whole or not -1 <= value <= _MOST_DAYS:  # type: ignore[operator]
         raise _invalid(f"{name} is no number of days from 1 to {_MOST_DAYS}, nor 0 or -1 for ever")
     return int(value)  # type: ignore[call-overload, no-any-return]

@@ -78,10 +78,15 @@ TABLES: tuple[Table, ...] = (
     Table("audit_logs", "reflection_audits"),
     Table("audit_logs", "rae_jobs.deletion_audit", "deleted_at"),
     Table("archive", "rae_jobs.archived_memories", "archived_at"),
+    Table("webhooks", "rae_jobs.webhook_outbox", condition="(m.delivered_at IS NOT NULL OR m.dead_at IS NOT NULL)"),
 )
 
-# What the installation has of our tables: columns with their types, the key, our rights, and whether row-level security
-# hides every row from us.
+#: Types of a column of time, and of one that holds a tenant's id; a table that has others is not the one that we know.
+_TIMES = ("timestamp with time zone", "timestamp without time zone", "date")
+_TENANTS = ("uuid", "text", "character varying", "character")
+
+# What the installation has of our tables: columns with their types, the key, our rights (to lock a row takes that to update
+# it), and whether row-level security hides every row from us. What bears the name of a table and is a view is none.
 _DESCRIBE = """
 SELECT t.name,
        (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, NULL))
@@ -91,14 +96,15 @@ SELECT t.name,
         FROM pg_index AS i
         JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
         WHERE i.indrelid = c.oid AND i.indisprimary) AS key,
-       has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'DELETE') AS allowed,
+       has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
+           AS allowed,
        row_security_active(c.oid) AND NOT EXISTS (
            SELECT FROM pg_policy AS p
            WHERE p.polrelid = c.oid
              AND (p.polroles @> ARRAY[0::oid] OR EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE pg_has_role(r, 'USAGE')))
        ) AS blind
 FROM unnest($1::text[]) AS t (name)
-JOIN pg_class AS c ON c.oid = to_regclass(t.name)
+JOIN pg_class AS c ON c.oid = to_regclass(t.name) AND c.relkind IN ('r', 'p')
 """
 
 
@@ -109,12 +115,14 @@ class Found:
     Attributes:
         table: of the list above.
         tenant: SQL that tells the tenant's rows.
+        moment: SQL of the cut-off ($2), to compare with the column of time.
         key: SQL of the row's key.
         key_is_uuid: whether that is a uuid.
     """
 
     table: Table
     tenant: str
+    moment: str
     key: str
     key_is_uuid: bool
 
@@ -122,7 +130,7 @@ class Found:
         """What of it is older than the cut-off and not protected."""
         table = self.table
         arguments = (cutoff, list(protected)) if table.tagged else (cutoff,)
-        due = Due(f'm."{table.age}" < $2 AND {table.condition}', arguments, table.name, self.tenant)
+        due = Due(f'm."{table.age}" < {self.moment} AND {table.condition}', arguments, table.name, self.tenant)
         audit, counter = Audit(table.data_class, "retention"), f"{table.data_class}/{table.name}"
         return Deletion(
             due, audit, counter, Manner(again=Again.ALWAYS if table.again else Again.NEVER), self.key, self.key_is_uuid
@@ -149,7 +157,7 @@ async def find_tables(connection: Connection) -> tuple[list[Found], list[str]]:
 
 
 def _fits(table: Table, columns: Mapping[str, str]) -> bool:
-    return {table.age, *([table.tenant] if table.tenant else [])} <= set(columns)
+    return columns.get(table.age) in _TIMES and (not table.tenant or columns.get(table.tenant) in _TENANTS)
 
 
 def _demand_rights(row: Record) -> None:
@@ -164,8 +172,11 @@ def _demand_rights(row: Record) -> None:
 
 def _as_found(table: Table, row: Record) -> Found:
     columns, key = row["columns"], row["key"] or []
+    # A time without a zone is UTC, whatever the session's is; the column stays bare for an index.
+    moment = "$2::timestamptz" if columns[table.age] == "timestamp with time zone" else "($2::timestamptz AT TIME ZONE 'UTC')"
     tenant = table.owner or f"m.{table.tenant} = $1::uuid" + ("" if columns[table.tenant] == "uuid" else "::text")
     if len(key) == 1:
-        return Found(table, tenant, f'm."{key[0]}"', columns[key[0]] == "uuid")
+        return Found(table, tenant, moment, f'm."{key[0]}"', columns[key[0]] == "uuid")
     # Several columns, or none: told together, or not at all.
-    return Found(table, tenant, "concat_ws('/', " + ", ".join(f'm."{name}"' for name in key) + ")" if key else "''", False)
+    keys = ", ".join(f'm."{name}"' for name in key)
+    return Found(table, tenant, moment, f"concat_ws('/', {keys})" if key else "''", False)

@@ -36,11 +36,23 @@ class Known:
 
     Attributes:
         finished: in an end state; it holds nothing up any more.
+        suspended: somebody holds it back; it is not at work.
     """
 
     name: str
     finished: bool
     labels: Mapping[str, str] = field(default_factory=dict)
+    suspended: bool = False
+
+    @property
+    def shard(self) -> int | None:
+        """Which share it works on; None where its label is no number."""
+        return _number(self.labels.get(SHARD_LABEL))
+
+    @property
+    def round(self) -> int:
+        """The round that made it; 0 where its label is no number."""
+        return _number(self.labels.get(ROUND_LABEL)) or 0
 
 
 class Board(Protocol):
@@ -51,6 +63,10 @@ class Board(Protocol):
 
     async def create(self, wanted: Wanted) -> bool:
         """Make a request; False when one of this name is there."""
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
 def group_of(tenant_id: UUID, project: str) -> str:

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from rae_jobctl.db.ledger import RunKey, open_run
+from rae_jobctl.db.ledger import Run, RunKey, open_run
+from rae_jobctl.db.pauses import Pausable, Pause, list_pauses, paused_by
 from rae_jobctl.db.pool import tenant_transaction
 from rae_jobctl.db.schema import require_schema
-from rae_jobctl.db.tenants import list_tenants
+from rae_jobctl.db.tenants import ALL_TENANTS, list_tenants
 from rae_jobctl.deadline import StopSignal
 from rae_jobctl.logs import get_logger
 from rae_jobctl.outcome import Outcome
 from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.repeated import already_done
 from rae_jobctl.tasks.scheduling.board import GROUP_LABEL, Board, Wanted, group_of
+from rae_jobctl.tasks.webhooks.outbox import deliver
+from rae_jobctl.webhooks.settings import WebhookSettings
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Connection, Pool
 
 TASK = "schedule-reflections"
 KIND = "ReflectionRequest"
-#: The ledger's key needs a tenant; this run is about all of them.
-ALL_TENANTS = UUID(int=0)
 #: Runs that were missed for longer than this are not made up for.
 LONGEST_GAP = timedelta(days=7)
+#: A memory is seen once its transaction has committed, and that may be after a run that looked beyond its created_at.
+OVERLAP = timedelta(minutes=5)
+#: Reasons that pass: the project is looked at again though nothing new comes.
+DEFERRING = ("CoolDown", "Paused", "RequestLive", "TooManyRequests")
 
-_LAST_UNTIL = """
-SELECT max(result ->> 'until')
+_LAST = """
+SELECT result ->> 'until' AS until, coalesce(result -> 'deferred', '[]'::jsonb) AS deferred
 FROM rae_jobs.task_runs
 WHERE task = $1
   AND tenant_id = $2
   AND state = 'finished'
+  AND result ? 'until'
+ORDER BY result ->> 'until' DESC
+LIMIT 1
 """
 
 # The memories that the reflection would read, not only the new ones, say whether there are enough.
@@ -53,7 +61,7 @@ WHERE m.tenant_id = $1
   AND m.created_at > $3
   AND m.created_at <= $4
 GROUP BY m.project
-HAVING max(m.created_at) > $2
+HAVING max(m.created_at) > $2 OR m.project = ANY ($5::text[])
 ORDER BY m.project
 """
 
@@ -94,12 +102,46 @@ class Activity:
     reflected: datetime | None
 
 
+@dataclass(frozen=True)
+class Since:
+    """What the last finished run left to this one.
+
+    Attributes:
+        moment: memories made after it are new.
+        deferred: projects with new memories that it left for later, and since when they have waited.
+    """
+
+    moment: datetime
+    deferred: Mapping[tuple[UUID, str], datetime] = field(default_factory=dict)
+
+    def projects(self, tenant_id: UUID) -> list[str]:
+        """The deferred ones of a tenant."""
+        return [project for tenant, project in self.deferred if tenant == tenant_id]
+
+    def waiting(self, activity: Activity, now: datetime) -> datetime:
+        """Since when a project has been put off; now when it was not."""
+        return self.deferred.get((activity.tenant_id, activity.project), now)
+
+
 async def schedule_reflections(
-    pool: Pool, board: Board, policy: ReflectionPolicy, *, slot: Slot, stop: StopSignal, dry_run: bool, wait: bool = False
+    pool: Pool,
+    board: Board,
+    policy: ReflectionPolicy,
+    *,
+    slot: Slot,
+    stop: StopSignal,
+    dry_run: bool,
+    wait: bool = False,
+    webhook: WebhookSettings | None = None,
 ) -> Outcome:
     """Make the requests that are due, and say of each project that was active why it got none.
 
-    The ledger keeps up to when the last finished run looked, so that a missed run's hour is looked at by the next one.
+    The ledger keeps up to when the last finished run looked, so that a missed run's hour is looked at by the next one, and what
+    that run left for later, so that new memories which came within a cool-down are reflected upon after it. Afterwards the
+    notifications that reflections left behind are delivered.
+
+    Args:
+        webhook: whom to notify; None notifies nobody.
     """
     until = slot.at if slot.origin == "cronjob" else datetime.now(UTC)
     if dry_run:
@@ -110,39 +152,51 @@ async def schedule_reflections(
     async with pool.acquire() as connection:
         await require_schema(connection)
     async with open_run(pool, RunKey(TASK, ALL_TENANTS, slot.key), stop=stop, wait=wait) as run:
-        if run.already_finished is not None:
-            return already_done(run)
-        async with run.reading() as reader:
-            since = await _since(reader, until)
-        outcome = await _schedule(pool, board, policy, since, until, dry_run=False)
-        run.counters.update(outcome.counters)
-        await run.finish(reason=outcome.reason, message=outcome.message, result=outcome.result)
-        return outcome
+        outcome = already_done(run) if run.already_finished is not None else await _run(run, pool, board, policy, until)
+    return outcome.with_counters(**(await deliver(pool, webhook, stop)).counters)
 
 
-async def _since(connection: Connection, until: datetime) -> datetime:
-    last = await connection.fetchval(_LAST_UNTIL, TASK, ALL_TENANTS)
+async def _run(run: Run, pool: Pool, board: Board, policy: ReflectionPolicy, until: datetime) -> Outcome:
+    async with run.reading() as reader:
+        since = await _since(reader, until)
+    outcome = await _schedule(pool, board, policy, since, until, dry_run=False)
+    run.counters.update(outcome.counters)
+    await run.finish(reason=outcome.reason, message=outcome.message, result=outcome.result)
+    return outcome
+
+
+async def _since(connection: Connection, until: datetime) -> Since:
+    last = await connection.fetchrow(_LAST, TASK, ALL_TENANTS)
     hour_ago = until - timedelta(hours=1)
-    return max(min(datetime.fromisoformat(last), hour_ago), until - LONGEST_GAP) if last else hour_ago
+    if last is None:
+        return Since(hour_ago)
+    moment = max(min(datetime.fromisoformat(last["until"]), hour_ago) - OVERLAP, until - LONGEST_GAP)
+    waited = {(UUID(d["tenantId"]), d["project"]): datetime.fromisoformat(d["since"]) for d in last["deferred"]}
+    return Since(moment, waited)
 
 
 async def _schedule(
-    pool: Pool, board: Board, policy: ReflectionPolicy, since: datetime, until: datetime, *, dry_run: bool
+    pool: Pool, board: Board, policy: ReflectionPolicy, since: Since, until: datetime, *, dry_run: bool
 ) -> Outcome:
-    active = await read_activity(pool, policy, since, until)
+    active, pauses = await read_activity(pool, policy, since, until)
     live = {one.labels.get(GROUP_LABEL) for one in await board.known(KIND) if not one.finished}
     skipped: list[dict[str, Any]] = []
     wanted: list[Wanted] = []
-    for activity in active:
-        reason = why_not(activity, policy, until, live)
+    deferred: list[dict[str, Any]] = []
+    # What has waited longest comes first, so that no project is put off for ever where many are active.
+    for activity in sorted(active, key=lambda one: since.waiting(one, until)):
+        reason = "Paused" if paused_by(pauses, activity.tenant_id, activity.project) else why_not(activity, policy, until, live)
         if reason is None and len(wanted) >= policy.max_requests:
             reason = "TooManyRequests"
         if reason is None:
             wanted.append(_request(activity, policy, until))
         else:
-            skipped.append({"tenantId": str(activity.tenant_id), "project": activity.project, "reason": reason})
+            about = {"tenantId": str(activity.tenant_id), "project": activity.project}
+            skipped.append({**about, "reason": reason})
+            if reason in DEFERRING:
+                deferred.append({**about, "since": since.waiting(activity, until).isoformat()})
     made = 0 if dry_run else sum([await board.create(one) for one in wanted])
-    return _outcome(active, wanted, skipped, made, until, dry_run)
+    return _outcome(active, wanted, skipped, made, until, dry_run).with_result(deferred=deferred)
 
 
 def _outcome(
@@ -165,17 +219,21 @@ def _outcome(
     return Outcome(TASK, reason, message, counters, result, dry_run=dry_run)
 
 
-async def read_activity(pool: Pool, policy: ReflectionPolicy, since: datetime, until: datetime) -> list[Activity]:
-    """Projects with episodic memories made after `since`, of all tenants."""
+async def read_activity(
+    pool: Pool, policy: ReflectionPolicy, since: Since, until: datetime
+) -> tuple[list[Activity], list[Pause]]:
+    """Projects of all tenants with new episodic memories, those that the last run deferred included, and what is paused."""
     found: list[Activity] = []
+    begin = min(since.moment, until - policy.window)
     async with pool.acquire() as connection:
         async with connection.transaction(readonly=True):
             tenants = await list_tenants(connection)
+            pauses = await list_pauses(connection, Pausable.REFLECTIONS)
         for tenant in tenants:
             async with tenant_transaction(connection, tenant.id, readonly=True):
-                rows = await connection.fetch(_ACTIVE, tenant.id, since, min(since, until - policy.window), until)
+                rows = await connection.fetch(_ACTIVE, tenant.id, since.moment, begin, until, since.projects(tenant.id))
             found += [Activity(tenant.id, r["project"], r["memories"], r["newest"], r["reflected"]) for r in rows]
-    return found
+    return found, pauses
 
 
 def why_not(activity: Activity, policy: ReflectionPolicy, now: datetime, live: set[str | None]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from rae_operator.api.status import Phase, RequestStatus
 from rae_operator.decide import decide
 from rae_operator.decision import Decision, DeleteJob, DeleteRequest
 from rae_operator.observe import JobState, Seen
+from rae_operator.times import format_time, parse_time
 from tests.unit.operator.builders import (
     NOW,
     SETTINGS,
@@ -28,6 +30,7 @@ from tests.unit.operator.builders import (
     under_way,
 )
 
+MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
 JOB_1 = f"weekly-{UID[:8]}-1"
 
 
@@ -256,6 +259,73 @@ def test_an_attempt_whose_time_was_over_goes_on_at_once_and_does_not_count() -> 
     decision = at(31, seen(a_request(status=under_way(7, failures=2)), a_failed_job(7), pod))
     assert decision.create is not None and decision.create.attempt == 8
     assert status_of(decision).failures == 2
+
+
+SPENT = hint("BudgetExhausted", "the daily budget has no room", retryAfter="2026-11-25T00:00:00Z")
+
+
+def test_a_request_whose_budget_is_spent_waits_for_the_period_to_turn_and_is_not_charged_for_it() -> None:
+    request, ended = a_request(status=under_way(2, failures=2)), an_ended_pod(2, code=75, message=SPENT)
+    decision = at(31, seen(request, a_failed_job(2), ended))
+    status = status_of(decision)
+    assert decision.create is None
+    assert (status.phase, status.reason, status.failures, status.settled_attempts) == (Phase.PENDING, "BudgetExhausted", 2, 2)
+    due = parse_time(status.next_attempt_time)
+    assert due is not None and MIDNIGHT <= due <= MIDNIGHT + timedelta(minutes=1)
+    assert "the daily budget has no room" in (status.message or "")
+    assert decision.requeue_after == pytest.approx((due - later(31)).total_seconds())
+    early = decide(seen(a_request(status=status), a_failed_job(2), ended), due - timedelta(seconds=1), SETTINGS)
+    assert early.create is None and early.status is None
+    again = decide(seen(a_request(status=status), a_failed_job(2), ended), due, SETTINGS)
+    assert again.create is not None and again.create.attempt == 3
+
+
+def test_a_request_waits_for_its_budget_no_longer_than_its_own_deadline() -> None:
+    request = a_request(status=under_way(deadlineTime=format_time(later(3600))), deadlineSeconds=3600)
+    waiting = status_of(at(31, seen(request, a_failed_job(), an_ended_pod(code=75, message=SPENT))))
+    assert waiting.phase is Phase.PENDING
+    over = at(3600, seen(a_request(status=waiting, deadlineSeconds=3600), a_failed_job()))
+    status = status_of(over)
+    assert (status.phase, status.reason) == (Phase.FAILED, "DeadlineExceeded")
+    assert "budget" in (status.message or "")
+
+
+@pytest.mark.parametrize(
+    ("told", "soonest", "latest"),
+    [
+        (None, MIDNIGHT, MIDNIGHT),
+        ("nonsense", MIDNIGHT, MIDNIGHT),
+        ("2001-01-01T00:00:00Z", later(91), later(91)),
+        ("9999-12-31T23:59:59-12:00", MIDNIGHT, MIDNIGHT),
+        ("2199-01-01T00:00:00Z", later(31) + timedelta(days=32), later(31) + timedelta(days=32)),
+        ("2026-12-01T00:00:00Z", datetime(2026, 12, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)),
+    ],
+)
+def test_what_a_pod_says_of_the_next_period_is_held_within_bounds(told: Any, soonest: datetime, latest: datetime) -> None:
+    spent = hint("BudgetExhausted", "spent", **({} if told is None else {"retryAfter": told}))
+    request = a_request(status=under_way(), deadlineSeconds=10_000_000)
+    status = status_of(at(31, seen(request, a_failed_job(), an_ended_pod(code=75, message=spent))))
+    due = parse_time(status.next_attempt_time)
+    assert due is not None and soonest <= due <= latest + timedelta(minutes=1)
+
+
+def test_a_spent_budget_is_believed_of_a_pod_that_left_with_75_alone() -> None:
+    pod = an_ended_pod(code=1, message=SPENT)
+    assert status_of(at(31, seen(a_request(status=under_way()), a_failed_job(), pod))).failures == 1
+
+
+def test_a_suspended_or_cancelled_request_does_not_wait_for_its_budget() -> None:
+    ended = an_ended_pod(code=75, message=SPENT)
+    held = status_of(at(31, seen(a_request(status=under_way(), suspend=True), a_failed_job(), ended)))
+    assert (held.phase, held.next_attempt_time) == (Phase.SUSPENDED, None)
+    gone = status_of(at(31, seen(a_request(status=under_way(), cancel=True), a_failed_job(), ended)))
+    assert (gone.phase, gone.reason) == (Phase.FAILED, "Cancelled")
+
+
+def test_the_next_attempt_keeps_to_what_an_endpoint_asked_for() -> None:
+    limited = hint("LlmRateLimited", "asks to wait 1200 s", retryAfter=format_time(later(1231)))
+    status = status_of(at(31, seen(a_request(status=under_way()), a_failed_job(), an_ended_pod(code=75, message=limited))))
+    assert (status.failures, status.next_attempt_time) == (1, format_time(later(1231)))
 
 
 def test_only_a_pod_that_left_with_75_can_have_been_sliced() -> None:

@@ -19,6 +19,7 @@ from rae_operator.settings import Settings, TaskSettings
 from tests.unit.operator.builders import NOW, UID, a_job, a_pod, a_request
 
 SETTINGS = Settings(task=TaskSettings(image="x", soft_limit_seconds=60), config_missing_grace_seconds=5)
+SPENT = json.dumps({"version": 1, "reason": "BudgetExhausted", "message": "spent", "retryAfter": "2026-11-24T13:00:00Z"})
 SLICED = json.dumps({"version": 1, "reason": "TimeSliced", "message": "half"})
 
 
@@ -119,6 +120,10 @@ class RequestInAHostileWorld(RuleBasedStateMachine):
         self.world.end_job(75, SLICED)
 
     @rule()
+    def a_budget_is_spent(self) -> None:
+        self.world.end_job(75, SPENT)
+
+    @rule()
     def a_pod_begins_to_run(self) -> None:
         for pod in self.world.pods.values():
             if not pod.ended and pod.running_since is None:
@@ -209,7 +214,7 @@ class RequestInAHostileWorld(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         self._change(suspend=False)
-        for _ in range(60):
+        for _ in range(200):
             if self.world.request.finished:
                 break
             self.world.step()

@@ -1,0 +1,1 @@
+"""Webhooks over the wire: who may be a receiver, how a message is signed, how it is sent (docs/webhooks.md)."""
