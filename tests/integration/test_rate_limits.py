@@ -255,14 +255,14 @@ async def test_four_pods_keep_to_the_limit_together(
     db: GraphDatabase, fake: FakeLlm, valkey: ValkeyServer, redis_turns: RedisTurns, store: str
 ) -> None:
     await db.remember(*[f"Alice uses Redis{n}." for n in range(60)])
-    more = {"RAE_LLM_REQUESTS_PER_MINUTE": "620", "REDIS_URL": valkey.url if store == "redis" else ""}
+    limit = "310"
+    more = {"RAE_LLM_REQUESTS_PER_MINUTE": limit, "REDIS_URL": valkey.url if store == "redis" else ""}
     processes = [start_jobctl(db.url, *extraction(number, 4), **env(fake, **more)) for number in range(4)]
     ended = await asyncio.gather(*(asyncio.to_thread(process.communicate) for process in processes))
     assert [process.returncode for process in processes] == [0] * 4, ended
     assert len(await db.marked()) == 60
-    # 0.1 s a call, 20 at once; a call arrives some time after its turn.
-    assert most_within(fake.arrivals, 1.0) <= 30 * 1.2
-    assert max(fake.arrivals) - min(fake.arrivals) >= (60 - 20) * 0.1 * 0.9
+    # 0.2 s a call, ten at once; calls arrive some time after their turns, so a window may have some of its neighbours'.
+    assert most_within(fake.arrivals, 4.0) <= 30 * 1.2
     where = await db.value("SELECT count(*) FROM rae_jobs.llm_rates")
     assert where == (0 if store == "redis" else 1)
 
