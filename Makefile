@@ -67,7 +67,7 @@ generated: .venv/.ready ## Fail when a generated file is stale (CRDs, the chart'
 	$(PY) scripts/generate_manifests.py --check
 
 # Quick suites first; the cluster's own life cycle last, since it takes the cluster down.
-SUITES := tests/unit tests/integration tests/chart tests/apiserver tests/e2e tests/cluster
+SUITES := tests/unit tests/quality tests/integration tests/chart tests/apiserver tests/e2e tests/cluster
 
 .PHONY: test
 test: .venv/.ready ## Every test, on real parts: PostgreSQL, Valkey, HTTP, a real Kubernetes

@@ -6,7 +6,7 @@ import importlib
 import sys
 
 #: Modules of this package with a function `run` that yields figures.
-NAMES = ("cli", "decay", "queue", "retention")
+NAMES = ("cli", "decay", "extract", "queue", "reflect", "retention")
 
 
 def main(names: list[str]) -> int:

@@ -43,5 +43,6 @@ CATALOG: tuple[CommandEntry, ...] = (
     CommandEntry("db", "db", "Migrate the database and show its state.", _OPERATE),
     CommandEntry("runs", "runs", "Show what has run; watch it, stop it, run it again.", _OPERATE),
     CommandEntry("serve-ml", "serve_ml", "Serve RAE's ML service API over HTTP.", _OPERATE),
+    CommandEntry("budget", "budget", "Show what the language model may cost, and what it has.", _OPERATE),
     CommandEntry("dev", "dev", "Start PostgreSQL and Redis at a laptop, load the examples.", _OPERATE),
 )

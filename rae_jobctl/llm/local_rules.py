@@ -13,6 +13,7 @@ from typing import Any
 
 from rae_jobctl.llm.checks import Claim
 from rae_jobctl.llm.gazetteer import known_type, type_of
+from rae_jobctl.llm.local_names import GENERIC, VERSION, names_something, phrase_text
 from rae_jobctl.llm.text import MAX_EVIDENCE, entity_name
 from rae_jobctl.llm.types import EntityType
 from rae_jobctl.llm.words import words
@@ -23,23 +24,32 @@ Doc = Any
 
 # Verbs whose base form the rules of the small model get wrong ("routes" becomes "rout").
 _MENDED_LEMMAS = {"rout": "route"}
+_NOMINAL = frozenset({"NOUN", "PROPN", "NUM", "X", "SYM"})
 _SUBJECTS = frozenset({"nsubj", "nsubjpass"})
 _OBJECTS = frozenset({"dobj", "obj", "dative", "oprd"})
-_MODIFIERS = frozenset({"compound", "amod", "nmod", "nummod", "quantmod", "poss", "punct", "case", "advmod", "npadvmod"})
 _RELATIVE = frozenset({"which", "who", "that", "whom"})
-_HEDGES = frozenset({"may", "might", "could", "would", "should", "can"})
-_WIDER = frozenset({"ORG", "PRODUCT", "GPE", "LOC", "FAC", "EVENT", "WORK_OF_ART"})
-_SKIPPED_PREPOSITIONS = frozenset({"like", "than", "per", "via", "due", "because", "as", "if", "unlike", "instead", "without"})
-#: Nouns that name nothing when they stand alone.
-_GENERIC = words("generic_nouns")
+_HEDGES = frozenset(
+    {"may", "might", "could", "would", "should", "can", "will"}
+    | {"if", "unless", "whether", "maybe", "perhaps", "possibly", "probably"}
+)
+_SKIPPED_PREPOSITIONS = frozenset(
+    {"like", "than", "per", "via", "due", "because", "as", "if", "unlike", "instead", "without"}
+    | {"since", "during", "until", "before", "after"}
+)
+#: Prepositions after an object that say something of the deed: "signed the agreement with Acme", not "the head of sales".
+_OF_THE_DEED = frozenset({"with", "at", "on", "from", "to", "into", "in", "about"})
+_REPORTING = frozenset({"say", "tell", "ask", "remark", "note", "report", "mention"})
+#: What follows may never come to be.
+_INTENDING = frozenset({"want", "plan", "hope", "wish", "intend", "aim", "expect", "like", "try", "prefer", "need", "consider"})
+#: Verbs after which "as a ..." says what their subject, or their object, is.
+_SERVING = frozenset({"join", "work", "start", "serve", "act", "begin"})
+_APPOINTING = frozenset({"appoint", "hire", "name", "elect", "choose", "promote"})
 _BYLINE = re.compile(
     r"(?:\s\(|--\s*by\s+|\bBy\s+)((?:[A-Z][\w.'’-]+)(?:\s+(?:de|van|von|la|[A-Z][\w.'’-]*)){1,3})(?=[,).;]|\s*$|\s+and\b)"
 )
 #: Verbs that begin a change log's line, where a parser sees a noun.
 _IMPERATIVES = words("imperatives")
-_VERSION = re.compile(r"v?\d+(\.\w+)+")
 _NAMED, _HALF_NAMED, _PLAIN = 0.9, 0.8, 0.7
-_MAX_WORDS = 7
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class SentenceReader:
         if sentence.text.rstrip().endswith("?"):
             return
         for token in sentence:
-            if token.pos_ in ("VERB", "AUX") and not _VERSION.fullmatch(token.text) and token.dep_ not in ("aux", "auxpass"):
+            if token.pos_ in ("VERB", "AUX") and not VERSION.fullmatch(token.text) and token.dep_ not in ("aux", "auxpass"):
                 yield from self._clause(token, sentence)
             elif token.dep_ == "appos":
                 yield from self._apposition(token, sentence)
@@ -85,6 +95,7 @@ class SentenceReader:
         if _is_copula(verb):
             yield from self._copula(subjects, verb, sentence)
             return
+        yield from self._states(subjects, verb, sentence)
         relation = _relation(verb)
         yield from self._make(subjects, relation, self._objects(verb), verb, sentence)
         yield from self._prepositional(subjects, relation, verb, sentence)
@@ -103,18 +114,35 @@ class SentenceReader:
     def _role(self, subjects: list[_Name], attribute: Token, verb: Token, sentence: Any) -> Iterator[Claim]:
         for preposition in attribute.children:
             if preposition.dep_ == "prep" and preposition.lower_ in ("of", "for", "at", "in"):
-                role = f"IS_{re.sub('[^a-z0-9]+', '_', entity_name(_phrase_text(attribute)))}_{preposition.lower_}"
+                role = f"IS_{re.sub('[^a-z0-9]+', '_', entity_name(phrase_text(attribute)))}_{preposition.lower_}"
                 yield from self._make(subjects, _negated(verb, role), self._objects_of(preposition), verb, sentence)
 
     def _prepositional(self, subjects: list[_Name], relation: str, verb: Token, sentence: Any) -> Iterator[Claim]:
-        for preposition in verb.children:
-            if preposition.dep_ != "prep" or preposition.lower_ in _SKIPPED_PREPOSITIONS:
+        has_object = any(child.dep_ in _OBJECTS for child in verb.children)
+        for preposition, word in _prepositions(verb):
+            if word == "as":
+                yield from self._as_a(subjects, preposition, verb, sentence)
+            if word in _SKIPPED_PREPOSITIONS or (_lemma(verb) in _REPORTING and not has_object):
                 continue
             targets = [name for name in self._objects_of(preposition) if name.type is not EntityType.QUANTITY]
             if verb.lemma_ == "be":
                 # "is in Berlin" tells of names only; between plain nouns it is most often an idiom.
                 targets = [name for name in targets if name.named]
-            yield from self._make(subjects, f"{relation}_{preposition.lower_}", targets, verb, sentence, less=0.05)
+            less = 0.05 if has_object else 0.0
+            yield from self._make(subjects, f"{relation}_{word}", targets, verb, sentence, less=less)
+
+    def _as_a(self, subjects: list[_Name], preposition: Token, verb: Token, sentence: Any) -> Iterator[Claim]:
+        """ "joined as an engineer", "appointed her as chief"."""
+        lemma = _lemma(verb)
+        who = self._objects(verb) if lemma in _APPOINTING else subjects if lemma in _SERVING else []
+        yield from self._make(who, _negated(verb, "IS_A"), self._objects_of(preposition), verb, sentence)
+
+    def _states(self, subjects: list[_Name], verb: Token, sentence: Any) -> Iterator[Claim]:
+        """ "is allergic to peanuts": an adjective with its preposition."""
+        for adjective in (child for child in verb.children if child.dep_ == "acomp"):
+            for preposition, word in _prepositions(adjective):
+                relation = _negated(verb, f"IS_{adjective.lower_}_{word}")
+                yield from self._make(subjects, relation, self._objects_of(preposition), verb, sentence)
 
     def _apposition(self, token: Token, sentence: Any) -> Iterator[Claim]:
         between = self._doc[token.head.i + 1 : token.left_edge.i].text
@@ -158,15 +186,18 @@ class SentenceReader:
         """The names that act in a clause, and whether they suffer instead (passive)."""
         own = [child for child in verb.children if child.dep_ in _SUBJECTS]
         if own:
-            passive = own[0].dep_ == "nsubjpass"
-            names = [name for child in own for name in self._subject_names(child, verb)]
-            return names, passive
+            # Of two subjects the first is a heading that the parser took in: "Reminder: reports go to Finance".
+            return self._subject_names(own[-1], verb), own[-1].dep_ == "nsubjpass"
         if depth > 3:
             return [], False
         if verb.dep_ == "acl" and verb.tag_ == "VBN":
             return self._names(verb.head), True
         if verb.dep_ == "acl" and verb.tag_ == "VBG":
             return self._names(verb.head), False
+        if _is_done_by_object(verb):
+            return self._objects(verb.head), False
+        if verb.dep_ == "advcl" and _has_to(verb):
+            return self._subjects(verb.head, depth + 1)
         if verb.dep_ in ("conj", "xcomp") and verb.head.pos_ in ("VERB", "AUX"):
             names, passive = self._subjects(verb.head, depth + 1)
             has_own_auxiliary = any(c.dep_ == "auxpass" for c in verb.children)
@@ -180,33 +211,37 @@ class SentenceReader:
         return [name for name in self._names(token) if name.type is not EntityType.QUANTITY]
 
     def _objects(self, verb: Token) -> list[_Name]:
-        return [name for child in verb.children if child.dep_ in _OBJECTS for name in self._names(child)]
+        objects = [child for child in verb.children if child.dep_ in _OBJECTS]
+        if verb.dep_ == "conj" and any(child.lower_ in ("it", "them") for child in objects):
+            # "reviewed the request and merged it"
+            return self._objects(verb.head)
+        return [name for child in objects for name in self._names(child)]
 
     def _objects_of(self, preposition: Token) -> list[_Name]:
         return [name for child in preposition.children if child.dep_ == "pobj" for name in self._names(child)]
 
     def _names(self, token: Token) -> list[_Name]:
         """The name at a token and those coordinated with it."""
-        found = [self._name(token)]
-        found += [
-            self._name(other) for other in token.conjuncts if other.i > token.i and other.pos_ in ("NOUN", "PROPN", "NUM", "X")
-        ]
-        return [name for name in found if name is not None]
+        heads = [token, *(other for other in _coordinated(token) if other.pos_ in _NOMINAL or other.text[:1].isupper())]
+        return [name for head in heads if (name := self._name(head)) is not None]
 
     def _name(self, token: Token) -> _Name | None:
         if token.pos_ == "PRON":
             return self._antecedent(token.lower_)
-        is_version = bool(_VERSION.fullmatch(token.text))
-        if (token.pos_ not in ("NOUN", "PROPN", "NUM", "X", "SYM") and not is_version) or token.is_stop:
+        is_version = bool(VERSION.fullmatch(token.text))
+        is_nominal = token.pos_ in _NOMINAL or token.text[:1].isupper() or is_version
+        is_stop = token.is_stop and not (token.pos_ == "PROPN" and token.i > token.sent.start)
+        if not is_nominal or is_stop or token.pos_ in ("VERB", "AUX"):
             return None
-        text = _phrase_text(token)
+        text = phrase_text(token)
         plain = entity_name(text)
-        if not _names_something(plain) or (token.lemma_.lower() in _GENERIC and " " not in plain):
-            return None
+        if not names_something(plain) or (token.lemma_.lower() in GENERIC and " " not in plain):
+            return _Name(text, EntityType.PERSON, True) if _is_the_user(token) else None
         if token.sent.start == token.i - plain.count(" ") and plain.split()[0] in _IMPERATIVES:
             return None
         label = token.ent_type_
-        proper = token.pos_ == "PROPN" or known_type(plain) is not None or any(c.isupper() for c in text[1:])
+        named = {child.pos_ for child in token.children if child.dep_ in ("compound", "amod") and child.text[:1].isupper()}
+        proper = token.pos_ == "PROPN" or "PROPN" in named or known_type(plain) is not None or any(c.isupper() for c in text[1:])
         kind = type_of(plain, label, proper)
         if kind in (EntityType.CONCEPT, EntityType.QUANTITY) and not any(c.isalpha() for c in plain):
             return None
@@ -235,10 +270,52 @@ class SentenceReader:
             self._thing = None
 
 
-def _names_something(plain: str) -> bool:
-    if len(plain) < 2 or plain in _GENERIC or ", " in plain or plain.count(" ") >= _MAX_WORDS:
+def _coordinated(token: Token) -> list[Token]:
+    """The other heads of a list; the parser takes the second of three now for an apposition, now for a modifier."""
+    found = [other for other in token.conjuncts if other.i > token.i]
+    for child in token.children:
+        if child.dep_ == "appos" and any(inner.dep_ == "conj" for inner in child.children):
+            found += [child, *(other for other in child.conjuncts if other.i > child.i)]
+        elif child.dep_ == "nmod" and any(inner.dep_ == "cc" for inner in child.children):
+            found.append(child)
+    return found
+
+
+def _prepositions(head: Token) -> list[tuple[Token, str]]:
+    """The prepositions of a verb or an adjective with their words: its own, those after its object, and the chained ones."""
+    own = [child for child in head.children if child.dep_ == "prep"]
+    for target in (child for child in head.children if child.dep_ in _OBJECTS):
+        own += [child for child in target.children if child.dep_ == "prep" and child.lower_ in _OF_THE_DEED]
+    found = []
+    for preposition in own:
+        # "because of", "due to", "out of"
+        rest = [child.lower_ for child in preposition.children if child.dep_ == "pcomp" and child.pos_ == "ADP"]
+        chained = [child for child in preposition.children if child.dep_ == "prep"]
+        if preposition.lower_ == "out" and chained:
+            found.append((chained[0], f"out_{chained[0].lower_}"))
+            continue
+        if preposition.lower_ == "of" and preposition.i and preposition.nbor(-1).lower_ == "instead":
+            continue
+        found.append((preposition, "_".join([preposition.lower_, *rest])))
+        # "from MySQL to PostgreSQL"
+        found += [(child, child.lower_) for child in chained]
+    return found
+
+
+def _has_to(verb: Token) -> bool:
+    return any(child.dep_ == "aux" and child.lower_ == "to" for child in verb.children)
+
+
+def _is_done_by_object(verb: Token) -> bool:
+    """ "selected Airbus to build the relay": Airbus builds."""
+    if verb.dep_ != "xcomp" or verb.head.pos_ != "VERB" or not _has_to(verb):
         return False
-    return plain.count("(") == plain.count(")") and not plain.startswith(("%", "-", "="))
+    return any(child.dep_ in _OBJECTS and child.i < verb.i for child in verb.head.children)
+
+
+def _is_the_user(token: Token) -> bool:
+    """Memories call the one they serve "the user"."""
+    return bool(token.lower_ == "user") and any(child.lower_ == "the" for child in token.children)
 
 
 def _base(subject: _Name, target: _Name) -> float:
@@ -248,11 +325,15 @@ def _base(subject: _Name, target: _Name) -> float:
 
 
 def _doubt(verb: Token) -> float:
-    """How much less sure a clause is for being hedged, conditional or of the future."""
-    words = {child.lower_ for child in verb.children if child.dep_ in ("aux", "mark", "advmod")}
-    if words & _HEDGES or words & {"if", "unless", "whether", "maybe", "perhaps", "possibly", "probably"}:
-        return 0.25
-    return 0.1 if "will" in words else 0.0
+    """How much less sure a clause is for being denied, hedged, conditional, intended or of the future."""
+    clause = [verb, *(child for child in verb.children if child.dep_ == "advcl")]
+    words = {child.lower_ for child in verb.children if child.dep_ in ("aux", "mark", "advmod", "neg")}
+    conditions = {child.lower_ for part in clause for child in part.children if child.dep_ == "mark"} & {"if", "unless"}
+    intended = verb.dep_ == "xcomp" and verb.head.lemma_ in _INTENDING
+    denied = any(child.dep_ == "neg" for child in verb.children) or (
+        verb.dep_ == "xcomp" and any(child.dep_ == "neg" for child in verb.head.children)
+    )
+    return 0.25 if denied or conditions or intended or words & _HEDGES else 0.0
 
 
 def _is_copula(verb: Token) -> bool:
@@ -267,7 +348,7 @@ def _lemma(verb: Token) -> str:
 def _relation(verb: Token) -> str:
     """The verb in its base form, with its particle, and with the verb that governs it ("plan to migrate")."""
     words = [_lemma(verb)] + [child.lemma_ for child in verb.children if child.dep_ == "prt"]
-    if verb.dep_ == "xcomp" and verb.head.pos_ == "VERB":
+    if verb.dep_ == "xcomp" and verb.head.pos_ == "VERB" and not _is_done_by_object(verb):
         linked = [child.lower_ for child in verb.children if child.dep_ == "aux" and child.lower_ == "to"]
         words = [verb.head.lemma_, *linked, *words]
     return _negated(verb, "_".join(words))
@@ -283,66 +364,6 @@ def _negated(verb: Token, relation: str) -> str:
         return f"NO_LONGER_{relation}"
     governed = verb.dep_ == "xcomp" and any(child.dep_ == "neg" for child in verb.head.children)
     return f"NOT_{relation}" if governed or any(child.dep_ == "neg" for child in verb.children) else relation
-
-
-def _phrase_text(token: Token) -> str:
-    """The noun with its contiguous modifiers to the left, a version to its right, and the whole of a named entity."""
-    start, end = token.i, token.i + 1
-    left = {child.i for child in token.lefts if child.dep_ in _MODIFIERS and child.pos_ not in ("DET", "PRON")}
-    for child in sorted(left, reverse=True):
-        inner = token.doc[child]
-        if inner.right_edge.i + 1 != start:
-            break
-        start = inner.left_edge.i
-    doc = token.doc
-    is_number = token.pos_ == "NUM" or _VERSION.fullmatch(token.text)
-    if is_number and start == token.i > token.sent.start and doc[start - 1].pos_ == "PROPN":
-        # "Django 5.2": the parser takes now the name, now the version for the head.
-        start -= 1
-    if (
-        end < len(doc)
-        and doc[end].pos_ == "NUM"
-        and doc[end].dep_ in ("nummod", "appos")
-        and any(c.isdigit() for c in doc[end].text)
-    ):
-        end += 1
-    start, end = _widen_to_entity(token, start, end)
-    while start < token.i and _leads_in(doc[start], token):
-        start += 1
-    while end - 1 > token.i and doc[end - 1].pos_ in ("ADV", "PUNCT", "SPACE"):
-        end -= 1
-    return str(doc[start:end].text)
-
-
-def _leads_in(word: Token, head: Token) -> bool:
-    """Whether a word before a name is no part of it; "out-of-bounds" and "fully featured" are."""
-    if word.doc[word.i + 1].text == "-":
-        return False
-    return (
-        word.pos_ in ("DET", "PUNCT", "PRON", "SPACE")
-        or (word.is_stop and word.pos_ != "PROPN")
-        or (word.pos_ == "ADV" and word.head == head)
-    )
-
-
-def _widen_to_entity(token: Token, start: int, end: int) -> tuple[int, int]:
-    if not token.ent_type_:
-        return start, end
-    first, last = _entity_around(token)
-    if token.ent_type_ == "PERSON":
-        # "Acme's CTO Dana Lee" is Dana Lee.
-        return first, last
-    return (min(start, first), max(end, last)) if token.ent_type_ in _WIDER else (start, end)
-
-
-def _entity_around(token: Token) -> tuple[int, int]:
-    # Not by `ents` of the sentence: that goes through the whole document each time.
-    doc, first, last = token.doc, token.i, token.i + 1
-    while doc[first].ent_iob_ == "I" and first > 0:
-        first -= 1
-    while last < len(doc) and doc[last].ent_iob_ == "I":
-        last += 1
-    return first, last
 
 
 def _evidence(sentence: Any, verb: Token) -> str:

@@ -15,7 +15,7 @@ from rae_jobctl.llm.text import MAX_EVIDENCE, fold
 from rae_jobctl.llm.types import EntityType, ReflectionKind
 
 #: Part of what makes an answer the same answer: count it up with any change to a reflection's prompt or method.
-REFLECTION_PROMPT_VERSION = "1"
+REFLECTION_PROMPT_VERSION = "2"
 #: Tokens of an extraction's answer for each memory, and at least.
 ANSWER_TOKENS_PER_MEMORY = 300
 MIN_ANSWER_TOKENS = 1000

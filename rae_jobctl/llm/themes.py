@@ -18,6 +18,10 @@ from rae_jobctl.llm.words import words
 #: Average similarity above which two groups are one theme. Short texts share few words: unrelated ones lie near 0.02, texts of
 #: one theme at 0.1 to 0.4.
 JOIN_SIMILARITY = 0.07
+#: Share of a theme's ties that must be its own words: what is tied by the phrases of every other memory is no theme.
+OWN_SHARE = 0.5
+#: A group so many times lighter (size times average similarity) than the weightiest is chance, not theme.
+LIGHTEST_SHARE = 8
 MAX_TERMS = 5
 Vector = Mapping[str, float]
 
@@ -94,13 +98,39 @@ def centroid(members: Sequence[Vector]) -> Vector:
 
 
 def find_themes(memories: Sequence[Memory], min_size: int, max_themes: int = 8) -> list[Theme]:
-    """The themes of at least `min_size` memories, the largest first, each with its most central memories first."""
+    """The themes of at least `min_size` memories, the weightiest first, each with its most central memories first."""
     ordered = sorted(memories, key=lambda memory: memory.id)
     all_vectors = vectors([" ".join(split_sentences(memory.content)) for memory in ordered])
-    groups = [group for group in cluster(all_vectors) if len(group) >= min_size]
-    groups.sort(key=lambda group: (-len(group), group))
     everywhere = centroid(all_vectors)
+    groups = _weighty([group for group in cluster(all_vectors) if len(group) >= min_size], all_vectors)
     return [_theme([ordered[i] for i in group], [all_vectors[i] for i in group], everywhere) for group in groups[:max_themes]]
+
+
+def _weighty(groups: Sequence[list[int]], all_vectors: Sequence[Vector]) -> list[list[int]]:
+    """The groups that are themes: tied by words of their own, and not by chance, as a group far lighter than others is."""
+    seen_in = Counter(word for vector in all_vectors for word in vector)
+    weighed = []
+    for group in groups:
+        words = ties([all_vectors[i] for i in group])
+        weight = sum(words.values())
+        inside = Counter(word for i in group for word in all_vectors[i])
+        own = sum(tie * inside[word] / seen_in[word] for word, tie in words.items())
+        if own >= OWN_SHARE * weight:
+            weighed.append((weight, group))
+    weighed.sort(key=lambda pair: (-pair[0], pair[1]))
+    return [group for weight, group in weighed if weight * LIGHTEST_SHARE >= weighed[0][0]]
+
+
+def ties(members: Sequence[Vector]) -> dict[str, float]:
+    """What each word adds to a group's weight, which is its size times the average similarity of two of its members."""
+    total: dict[str, float] = defaultdict(float)
+    square: dict[str, float] = defaultdict(float)
+    for vector in members:
+        for word, value in vector.items():
+            total[word] += value
+            square[word] += value * value
+    pairs = max(1, len(members) - 1)
+    return {word: (total[word] ** 2 - square[word]) / pairs for word in total}
 
 
 def _theme(members: Sequence[Memory], member_vectors: Sequence[Vector], everywhere: Vector) -> Theme:

@@ -77,6 +77,6 @@ def test_a_person_is_erased_everywhere_and_somebody_whose_name_contains_theirs_s
     assert OTHER in kubectl("get", "reflectionrequest", "of-the-other", "-o", "yaml")
     audited = release.sql("SELECT count(*) > 0 FROM rae_jobs.deletion_audit WHERE subject_hash IS NOT NULL")
     assert audited == [["t"]]
-    kubectl("delete", "job", "erase-1")
+    kubectl("delete", "job/erase-1", "secret/erasure")
     kubectl("delete", "reflectionrequest", "of-the-other")
     release.sql(f"DELETE FROM memories WHERE source = '{OTHER}'")

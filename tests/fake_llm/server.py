@@ -59,6 +59,8 @@ class FakeLlm:
     Attributes:
         base_url: for OPENAI_BASE_URL.
         requests: the bodies that came, in order.
+        arrivals: when each came, by the machine's monotonic clock.
+        answered: usage of each completion that was made, good ones alone.
         faults: replies that the next requests get, one each; None lets a request through.
         always: asked for each request after `faults` are used up.
         delay: seconds before each good answer.
@@ -66,6 +68,8 @@ class FakeLlm:
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.requests: list[Mapping[str, Any]] = []
+        self.arrivals: list[float] = []
+        self.answered: list[Mapping[str, Any]] = []
         self.faults: deque[Reply | Fault | None] = deque()
         self.always: Fault = lambda request: None
         self.keys: list[str] = []
@@ -95,6 +99,7 @@ class FakeLlm:
     def reply_to(self, path: str, request: Mapping[str, Any]) -> Reply:
         """The reply to one request."""
         self.requests.append(request)
+        self.arrivals.append(time.monotonic())
         fault = self.faults.popleft() if self.faults else self.always
         reply = fault if isinstance(fault, Reply) else fault(request) if fault else None
         if reply is not None:
@@ -107,6 +112,7 @@ class FakeLlm:
         content = json.dumps(reader.answer(reader.schema_of(request), user))
         sent = "".join(message["content"] for message in request["messages"])
         good = completion(content, prompt=sent)
+        self.answered.append(json.loads(good.body)["usage"])
         return Reply(good.status, good.body, hang=self.delay)
 
     def _ml_service(self, request: Mapping[str, Any]) -> Reply:
@@ -118,6 +124,8 @@ class FakeLlm:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Head and body go out as two packets; without this the second waits 40 ms for the client's delayed ACK.
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers["content-length"]))

@@ -11,15 +11,17 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.errors import BadDataError, TimeSliced, TransientError
+from rae_jobctl.errors import BadDataError, TaskError, TimeSliced, TransientError
 from rae_jobctl.llm.factory import open_provider
 from rae_jobctl.llm.settings import LlmSettings, ProviderName
 from rae_jobctl.llm.types import Provider
 from rae_jobctl.outcome import Outcome
 from rae_jobctl.tasks.extraction.params import ExtractionParams
+from rae_jobctl.tasks.extraction.store import EDGES, edge_columns
 from rae_jobctl.tasks.extraction.task import extract_graph, preview, summarise
 from tests.fake_llm.server import FakeLlm, completion, error, fake_llm
 from tests.integration.graph_database import PROJECT, TENANT, GraphDatabase, db, slot
@@ -302,6 +304,47 @@ async def test_what_was_stored_before_a_failure_stays_and_the_next_attempt_goes_
     # The selection was made by the first attempt: what came later waits for its own run.
     assert await db.marked() == set(ids)
     await provider.aclose()
+
+
+async def test_an_answer_that_cannot_be_stored_costs_none_that_came_with_it(db: GraphDatabase, fake: FakeLlm) -> None:
+    await db.pool.execute(
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_sleep(0.05);
+            IF NEW.node_id = 'redis3' THEN RAISE EXCEPTION 'no'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON knowledge_graph_nodes FOR EACH ROW EXECUTE FUNCTION refuse();
+        """
+    )
+    provider = open_provider(settings(fake, batch_size=1, concurrency=6), StopSignal())
+    ids = await db.remember(*[f"Alice uses Redis{n}." for n in range(6)])
+    fake.delay = 0.2
+    with pytest.raises((TaskError, asyncpg.PostgresError)):
+        await run(db, provider, key="r")
+    assert await db.marked() == set(ids) - {ids[3]}
+    await db.pool.execute("DROP TRIGGER refuse ON knowledge_graph_nodes")
+    await run(db, provider, key="r")
+    assert await db.marked() == set(ids)
+    assert len(fake.requests) == 7
+    await provider.aclose()
+
+
+async def test_a_graph_that_the_statistics_do_not_know_is_not_read_whole(db: GraphDatabase) -> None:
+    await db.pool.execute(
+        """
+        INSERT INTO knowledge_graph_nodes (tenant_id, project, node_id, label)
+        SELECT $1, $2, 'n' || i, 'n' || i FROM generate_series(1, 3000) AS i
+        """,
+        TENANT,
+        PROJECT,
+    )
+    async with db.pool.acquire() as connection:
+        await connection.execute("SET plan_cache_mode = force_custom_plan")
+        columns = edge_columns(TENANT, PROJECT, [], {})
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {EDGES}", *columns))
+    assert plan.count("Index Cond: ((tenant_id = ") == plan.count("(node_id)::text >= ") == 2
 
 
 async def test_a_stop_keeps_what_is_stored_and_leaves_the_rest(db: GraphDatabase, fake: FakeLlm) -> None:

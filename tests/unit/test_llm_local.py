@@ -35,6 +35,17 @@ def facts(text: str) -> set[tuple[str, str, str]]:
         ("Bob no longer uses Docker.", ("bob", "NO_LONGER_USE", "docker")),
         ("Bob uses Docker. He prefers Podman.", ("bob", "PREFER", "podman")),
         ("Acme's CTO Dana Lee approved the budget.", ("dana lee", "APPROVE", "budget")),
+        ("Omar joined Initech as an analyst.", ("omar", "IS_A", "analyst")),
+        ("The council appointed Ruth Bader as treasurer.", ("ruth bader", "IS_A", "treasurer")),
+        ("Omar is allergic to wasps.", ("omar", "IS_ALLERGIC_TO", "wasps")),
+        ("Omar moved the archive from Oracle to PostgreSQL.", ("omar", "MOVE_TO", "postgresql")),
+        ("The export failed because of a timeout.", ("export", "FAIL_BECAUSE_OF", "timeout")),
+        ("Omar signed a contract with Initech.", ("omar", "SIGN_WITH", "initech")),
+        ("Omar met Dana to review the budget.", ("omar", "REVIEW", "budget")),
+        ("Acme hired Omar to audit the ledger.", ("omar", "AUDIT", "ledger")),
+        ("Omar wrote the script and tested it.", ("omar", "TEST", "script")),
+        ("The client supports Linux, macOS and Windows.", ("client", "SUPPORT", "windows")),
+        ("The user likes jazz.", ("user", "LIKE", "jazz")),
         (
             "Tighten security checks in planner estimation functions (Dean Rasheed)",
             ("dean rasheed", "TIGHTEN", "security checks"),
@@ -50,9 +61,21 @@ def test_it_finds_nothing_where_nothing_is_stated(text: str) -> None:
     assert facts(text) == set()
 
 
-def test_what_is_hedged_falls_below_the_default_threshold() -> None:
-    (triple,) = read("Bob might use Docker.")
-    assert triple.confidence < 0.7
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bob might use Docker.",
+        "Bob will use Docker.",
+        "Bob does not use Docker.",
+        "Bob never used Docker.",
+        "Bob plans to use Docker.",
+        "If Acme agrees, Bob uses Docker.",
+        "Perhaps Bob uses Docker.",
+    ],
+)
+def test_what_is_denied_hedged_intended_or_conditional_falls_below_the_default_threshold(text: str) -> None:
+    triples = read(text)
+    assert all(triple.confidence < 0.7 for triple in triples)
 
 
 def test_lists_mend_the_types_that_the_model_gets_wrong() -> None:

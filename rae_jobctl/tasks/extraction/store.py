@@ -42,11 +42,22 @@ WHERE m.id = mine.id
 RETURNING m.id
 """
 
+# A claim locks memories, then their state; so does whoever stores, or the two would wait for each other where a lease has lapsed.
+_LOCK = """
+SELECT
+FROM memories
+WHERE tenant_id = $1
+  AND project = $2
+  AND id = ANY ($3::uuid[])
+ORDER BY id
+FOR NO KEY UPDATE
+"""
+
 _TAKE_LEASES = """
 DELETE FROM rae_jobs.extraction_state
 WHERE tenant_id = $1
   AND memory_id = ANY ($2::uuid[])
-  AND lease_token = $3
+  AND lease_token = ANY ($3::uuid[])
 RETURNING memory_id
 """
 
@@ -103,17 +114,34 @@ def _merged(key: str, limit: int) -> str:
     )"""  # noqa: S608 - both are constants of this module
 
 
-_EDGES = f"""
+def _node(name: str) -> str:
+    """SQL of one node by its name, the first that is not before it.
+
+    Neither a join nor an equation: as long as the statistics do not know a project, the planner takes it for one row and would
+    read all of its graph for each batch, by the index of (tenant_id, project). Only the unique index gives this order.
+    """
+    return f"""(
+        SELECT n.id, n.node_id
+        FROM knowledge_graph_nodes AS n
+        WHERE n.tenant_id = $1 AND n.project = $2 AND n.node_id >= u.{name}
+        ORDER BY n.node_id
+        LIMIT 1
+    )"""  # noqa: S608 - a constant of this module
+
+
+EDGES = f"""
 INSERT INTO knowledge_graph_edges AS e (tenant_id, project, source_node_id, target_node_id, relation, properties)
-SELECT $1, $2, s.id, t.id, g.relation,
+SELECT $1, $2, s.id, t.id, u.relation,
        $8::jsonb || jsonb_build_object(
-           'confidence', g.confidence, 'evidence', g.evidence::jsonb, 'source_memory_ids', g.sources::jsonb
+           'confidence', u.confidence, 'evidence', u.evidence::jsonb, 'source_memory_ids', u.sources::jsonb
        )
 FROM unnest($3::text[], $4::text[], $5::text[], $6::float8[], $7::text[], $9::text[])
-    AS g (subject, relation, object, confidence, evidence, sources)
-JOIN knowledge_graph_nodes AS s ON s.tenant_id = $1 AND s.project = $2 AND s.node_id = g.subject
-JOIN knowledge_graph_nodes AS t ON t.tenant_id = $1 AND t.project = $2 AND t.node_id = g.object
-ORDER BY s.id, t.id, g.relation
+    AS u (subject, relation, object, confidence, evidence, sources)
+CROSS JOIN LATERAL {_node("subject")} AS s
+CROSS JOIN LATERAL {_node("object")} AS t
+WHERE s.node_id = u.subject
+  AND t.node_id = u.object
+ORDER BY s.id, t.id, u.relation
 ON CONFLICT (tenant_id, project, source_node_id, target_node_id, relation) DO UPDATE
 SET properties = coalesce(e.properties, '{{}}'::jsonb) || jsonb_build_object(
         'confidence', greatest(
@@ -159,32 +187,33 @@ async def store(
     done: Sequence[UUID],
     triples: Sequence[Triple],
     origin: Origin,
-    lease: UUID | None = None,
+    leases: Sequence[UUID] = (),
 ) -> Stored:
     """Mark `done` and write the triples of those memories that were ours to mark.
 
     Args:
         connection: in a transaction with row-level security set.
         done: extracted memories, with or without triples.
-        lease: with it, only memories whose lease is still this one.
+        leases: with them, only memories whose lease is still one of these.
     """
-    mine = await _ours(connection, tenant_id, done, lease)
+    await connection.execute(_LOCK, tenant_id, project, list(done))
+    mine = await _ours(connection, tenant_id, done, leases)
     marked = frozenset(row["id"] for row in await connection.fetch(_MARK, tenant_id, project, list(mine)))
     kept = tuple(triple for triple in triples if triple.memory_id in marked)
     if not kept:
         return Stored(marked, ())
     about = {"project": project, "tenant_id": str(tenant_id), "extraction_method": origin.method, "model": origin.model}
     nodes = await connection.fetch(_NODES, tenant_id, project, *_node_columns(kept), about)
-    edges = await connection.fetch(_EDGES, *_edge_columns(tenant_id, project, kept, about))
+    edges = await connection.fetch(EDGES, *edge_columns(tenant_id, project, kept, about))
     created = sum(row["created"] for row in edges)
     return Stored(marked, kept, sum(row["created"] for row in nodes), created, len(edges) - created)
 
 
-async def _ours(connection: Connection, tenant_id: UUID, done: Sequence[UUID], lease: UUID | None) -> Sequence[UUID]:
-    if lease is None:
+async def _ours(connection: Connection, tenant_id: UUID, done: Sequence[UUID], leases: Sequence[UUID]) -> Sequence[UUID]:
+    if not leases:
         await connection.execute(_FORGET_FAILURES, tenant_id, list(done))
         return done
-    return [row["memory_id"] for row in await connection.fetch(_TAKE_LEASES, tenant_id, list(done), lease)]
+    return [row["memory_id"] for row in await connection.fetch(_TAKE_LEASES, tenant_id, list(done), list(leases))]
 
 
 async def fail(connection: Connection, tenant_id: UUID, project: str, failed: Mapping[UUID, str], tries: int) -> int:
@@ -205,7 +234,8 @@ def _node_columns(triples: Sequence[Triple]) -> tuple[list[str], list[str]]:
     return list(types), [str(kind) for kind in types.values()]
 
 
-def _edge_columns(tenant_id: UUID, project: str, triples: Sequence[Triple], about: Mapping[str, Any]) -> tuple[Any, ...]:
+def edge_columns(tenant_id: UUID, project: str, triples: Sequence[Triple], about: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What EDGES takes: each (subject, relation, object) once, with all its evidence."""
     groups: dict[tuple[str, str, str], list[Triple]] = defaultdict(list)
     for triple in triples:
         groups[triple.subject, triple.predicate, triple.object].append(triple)

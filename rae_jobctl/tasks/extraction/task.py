@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TASK = "extract-graph"
 #: Triples that a result shows; all are in the graph.
 MAX_SHOWN = 200
-_SPARE_WORKERS = 2
+_FEWEST_SPARE_WORKERS = 2
 #: USD per million prompt, cached and completion tokens.
 Price = tuple[float, float, float] | None
 
@@ -47,6 +47,21 @@ class _Work:
 
     memories: tuple[Memory, ...]
     lease: UUID | None = None
+
+
+@dataclass(eq=False)
+class _Answer:
+    """What came of one worker's memories, until it is stored.
+
+    Attributes:
+        kept: the triples above the threshold.
+        without_content: memories that cost no call.
+    """
+
+    work: _Work
+    extraction: Extraction
+    kept: tuple[Triple, ...]
+    without_content: int
 
 
 @dataclass
@@ -62,6 +77,7 @@ class _Job:
     progress: Progress
     calling: asyncio.Semaphore
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    answers: list[_Answer] = field(default_factory=list)
     shown: list[dict[str, Any]] = field(default_factory=list)
     claimed: int = 0
     place: selection.Place | None = None
@@ -136,7 +152,8 @@ async def _extract_all(job: _Job) -> None:
     queue: deque[_Work] = deque() if job.params.pending else await _select(job)
     job.run.progressed = False
     # More workers than calls: while those wait for the model, the next work is claimed.
-    workers = [_worker(job, queue) for _ in range(job.provider.concurrency + _SPARE_WORKERS)]
+    spare = max(_FEWEST_SPARE_WORKERS, job.provider.concurrency // 2)
+    workers = [_worker(job, queue) for _ in range(job.provider.concurrency + spare)]
     await asyncio.gather(*workers)
     if isinstance(job.failure, SoftLimitReached):
         # Stopped while it waited for its turn: a slice, if anything was committed.
@@ -199,6 +216,8 @@ async def _next(job: _Job, queue: deque[_Work]) -> _Work | None:
     job.claimed += count
     # On a connection of its own: the lease must stand before the call, whatever becomes of the run.
     async with job.pool.acquire() as connection, tenant_transaction(connection, job.tenant.id):
+        # A lease is seen at once and need not outlive the server: the commit of its answer would make it durable as well.
+        await connection.execute("SET LOCAL synchronous_commit = off")
         claim = await selection.claim(connection, job.tenant.id, job.params, count, job.place)
         found = await selection.load(connection, job.tenant.id, job.params.project, claim.ids)
     job.place = claim.place
@@ -222,14 +241,31 @@ async def _do(job: _Job, work: _Work) -> bool:
             await _give_back(job, work)
             raise
         kept = tuple(triple for triple in extraction.triples if triple.confidence >= job.params.min_confidence)
-        async with job.writing:
-            await _keep(job, work, extraction, kept)
-            job.count(withoutContent=len(work.memories) - len(worth))
+        await _keep_soon(job, _Answer(work, extraction, kept, len(work.memories) - len(worth)))
     job.progress.advance(len(work.memories) - len(extraction.unasked))
     if extraction.stopped is not None:
         await _give_back(job, work)
         raise extraction.stopped
     return True
+
+
+async def _keep_soon(job: _Job, answer: _Answer) -> None:
+    """Store an answer together with all that came while the one before was stored: one commit, one upsert for them all."""
+    job.answers.append(answer)
+    async with job.writing:
+        if answer not in job.answers:
+            return
+        group = job.answers[:]
+        try:
+            await _keep(job, group)
+        except Exception:
+            # The fault may be another's; that one then meets it alone.
+            if len(group) == 1:
+                raise
+            group = [answer]
+            await _keep(job, group)
+        finally:
+            job.answers = [other for other in job.answers if other not in group]
 
 
 async def _give_back(job: _Job, work: _Work) -> None:
@@ -239,22 +275,25 @@ async def _give_back(job: _Job, work: _Work) -> None:
         await selection.release(connection, job.tenant.id, work.lease)
 
 
-async def _keep(job: _Job, work: _Work, extraction: Extraction, kept: Sequence[Triple]) -> None:
-    """Store a batch, its marks, failures, cursor and counters: all of it or nothing."""
+async def _keep(job: _Job, answers: Sequence[_Answer]) -> None:
+    """Store answers, their marks, failures, cursor and counters: all of it or nothing."""
     run, params, tenant = job.run, job.params, job.tenant
-    asked = [memory.id for memory in work.memories if memory.id not in extraction.unasked]
+    extraction = sum((answer.extraction for answer in answers), Extraction())
+    kept = [triple for answer in answers for triple in answer.kept]
+    asked = [m.id for answer in answers for m in answer.work.memories if m.id not in answer.extraction.unasked]
     done = [memory for memory in asked if memory not in extraction.failed]
     async with run.batch() as connection:
         job.count(failed=len(extraction.failed), lowConfidence=len(extraction.triples) - len(kept))
-        job.count(rejected=sum(extraction.rejected.values()))
+        job.count(rejected=sum(extraction.rejected.values()), withoutContent=sum(a.without_content for a in answers))
         add_usage(run.counters, extraction.usage)
         if params.store:
             origin = Origin(f"rae-jobctl/{job.provider.name}", job.provider.model)
-            stored = await store(connection, tenant.id, params.project, done, kept, origin, work.lease)
+            leases = [answer.work.lease for answer in answers if answer.work.lease is not None]
+            stored = await store(connection, tenant.id, params.project, done, kept, origin, leases)
             dead = await fail(connection, tenant.id, params.project, extraction.failed, params.tries)
             job.count(extracted=len(stored.memories), triples=len(stored.triples), dead=dead)
             job.count(nodesCreated=stored.nodes_created, edgesCreated=stored.edges_created, edgesUpdated=stored.edges_updated)
-            kept = stored.triples
+            kept = list(stored.triples)
         else:
             job.count(extracted=len(done), triples=len(kept))
         _move(run, asked)

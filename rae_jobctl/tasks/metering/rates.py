@@ -110,21 +110,22 @@ return '0'
 
 _TAKE_SQL = """
 INSERT INTO rae_jobs.llm_rates AS r (scope, requests_due, tokens_due)
-VALUES ($1, clock_timestamp() + make_interval(secs => $2), clock_timestamp() + make_interval(secs => $3))
+VALUES ($1, clock_timestamp() + make_interval(secs => $2::float8), clock_timestamp() + make_interval(secs => $3::float8))
 ON CONFLICT (scope) DO UPDATE
 SET requests_due = greatest(r.requests_due, clock_timestamp()) + make_interval(secs => $2),
     tokens_due = greatest(r.tokens_due, clock_timestamp()) + make_interval(secs => $3)
 WHERE r.held_until <= clock_timestamp()
-  AND ($2 = 0 OR r.requests_due <= clock_timestamp() + make_interval(secs => greatest($4 - $2, 0)))
+  AND ($2 = 0 OR r.requests_due <= clock_timestamp() + make_interval(secs => greatest($4::float8 - $2, 0)))
   AND ($3 = 0 OR r.tokens_due <= clock_timestamp() + make_interval(secs => greatest($4 - $3, 0)))
 RETURNING true
 """
 
 _WAIT_SQL = """
 SELECT extract(epoch FROM greatest(
+    clock_timestamp(),
     r.held_until,
-    CASE WHEN $2 > 0 THEN r.requests_due - make_interval(secs => greatest($4 - $2, 0)) END,
-    CASE WHEN $3 > 0 THEN r.tokens_due - make_interval(secs => greatest($4 - $3, 0)) END
+    CASE WHEN $2::float8 > 0 THEN r.requests_due - make_interval(secs => greatest($4::float8 - $2, 0)) END,
+    CASE WHEN $3::float8 > 0 THEN r.tokens_due - make_interval(secs => greatest($4 - $3, 0)) END
 ) - clock_timestamp())::float8
 FROM rae_jobs.llm_rates AS r
 WHERE r.scope = $1
@@ -132,13 +133,14 @@ WHERE r.scope = $1
 
 _CORRECT_SQL = """
 UPDATE rae_jobs.llm_rates
-SET requests_due = requests_due + make_interval(secs => $2), tokens_due = tokens_due + make_interval(secs => $3)
+SET requests_due = requests_due + make_interval(secs => $2::float8),
+    tokens_due = tokens_due + make_interval(secs => $3::float8)
 WHERE scope = $1
 """
 
 _HOLD_SQL = """
 INSERT INTO rae_jobs.llm_rates AS r (scope, held_until)
-VALUES ($1, clock_timestamp() + make_interval(secs => $2))
+VALUES ($1, clock_timestamp() + make_interval(secs => $2::float8))
 ON CONFLICT (scope) DO UPDATE
 SET held_until = greatest(r.held_until, excluded.held_until)
 """

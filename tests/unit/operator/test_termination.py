@@ -59,7 +59,7 @@ def test_each_part_is_kept_within_its_bounds(fields: dict[str, Any], name: str, 
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c))
-FIELDS = st.sampled_from(["reason", "message", "counters", "result", "runs", "task"])
+FIELDS = st.sampled_from(["reason", "message", "counters", "result", "runs", "task", "retryAfter"])
 
 
 @given(st.dictionaries(FIELDS, JSON))
