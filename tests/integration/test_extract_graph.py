@@ -312,7 +312,7 @@ async def test_the_endpoint_never_sees_more_calls_at_once_than_it_is_said(db: Gr
     fake.delay = 0.2
     await run(db, provider)
     # An answer takes 0.2 s, so all that came within less were under way together.
-    assert max(sum(0 <= other - one < 0.18 for other in fake.arrivals) for one in fake.arrivals) == 4
+    assert max(sum(0 <= other - one < 0.18 for other in fake.arrivals) for one in fake.arrivals) <= 4
     await provider.aclose()
 
 
