@@ -88,6 +88,7 @@ class ChatClient:
     def __init__(self, settings: LlmSettings, stop: StopSignal) -> None:
         self._settings = settings
         self._meter: Meter = Unmetered()
+        self._places = asyncio.Semaphore(settings.concurrency)
         self._client = openai.AsyncOpenAI(
             api_key=settings.api_key or "none",
             base_url=settings.base_url or "https://api.openai.com/v1",
@@ -158,8 +159,8 @@ class ChatClient:
     async def _post(self, arguments: dict[str, Any]) -> bytes:
         body = bytearray()
         completions = self._client.chat.completions.with_streaming_response
-        # The SDK's timeout is for each read; an answer that trickles in must end as well.
-        async with asyncio.timeout(self._settings.timeout), completions.create(**arguments) as response:
+        # The SDK's timeout is for each read; an answer that trickles in must end as well. Waiting for a place is no part of it.
+        async with self._places, asyncio.timeout(self._settings.timeout), completions.create(**arguments) as response:
             try:
                 async for chunk in response.iter_bytes():
                     body += chunk

@@ -50,6 +50,7 @@ class MlServiceProvider:
     def __init__(self, settings: LlmSettings, stop: StopSignal) -> None:
         self.concurrency = settings.concurrency
         self._timeout = settings.timeout
+        self._places = asyncio.Semaphore(settings.concurrency)
         self._client = httpx.AsyncClient(base_url=settings.ml_service_url, timeout=settings.timeout)
         self._patience = Patience("the ML service", settings.max_retries, settings.max_wait, stop)
 
@@ -95,7 +96,8 @@ class MlServiceProvider:
         body = bytearray()
         request = {"text": fold(text), "language": "en", "method": "dependency"}
         try:
-            async with asyncio.timeout(self._timeout), self._client.stream("POST", "/extract-triples", json=request) as response:
+            stream = self._client.stream("POST", "/extract-triples", json=request)
+            async with self._places, asyncio.timeout(self._timeout), stream as response:
                 _refuse(response)
                 async for chunk in response.aiter_bytes():
                     body += chunk

@@ -306,6 +306,16 @@ async def test_what_was_stored_before_a_failure_stays_and_the_next_attempt_goes_
     await provider.aclose()
 
 
+async def test_the_endpoint_never_sees_more_calls_at_once_than_it_is_said(db: GraphDatabase, fake: FakeLlm) -> None:
+    provider = open_provider(settings(fake, batch_size=1, concurrency=4), StopSignal())
+    await db.remember(*[f"Alice uses Redis{n}." for n in range(16)])
+    fake.delay = 0.2
+    await run(db, provider)
+    # An answer takes 0.2 s, so all that came within less were under way together.
+    assert max(sum(0 <= other - one < 0.18 for other in fake.arrivals) for one in fake.arrivals) <= 4
+    await provider.aclose()
+
+
 async def test_an_answer_that_cannot_be_stored_costs_none_that_came_with_it(db: GraphDatabase, fake: FakeLlm) -> None:
     await db.pool.execute(
         """

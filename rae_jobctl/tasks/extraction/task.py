@@ -123,7 +123,7 @@ async def extract_graph(
             return already_done(run)
         get_logger().info("graph_extraction_started", tenant_id=str(tenant.id), project_id=params.project, **about)
         async with metered(pool, provider, run, tenant, price, limits, stop) as paying:
-            calling = asyncio.Semaphore(provider.concurrency)
+            calling = asyncio.Semaphore(_under_way(provider))
             job = _Job(pool, paying, params, tenant, run, stop, Progress(None, "memories"), calling)
             job.claimed = run.counters.get("memories", 0) if params.pending else 0
             try:
@@ -153,7 +153,7 @@ async def _extract_all(job: _Job) -> None:
     job.run.progressed = False
     # More workers than calls: while those wait for the model, the next work is claimed.
     spare = max(_FEWEST_SPARE_WORKERS, job.provider.concurrency // 2)
-    workers = [_worker(job, queue) for _ in range(job.provider.concurrency + spare)]
+    workers = [_worker(job, queue) for _ in range(_under_way(job.provider) + spare)]
     await asyncio.gather(*workers)
     if isinstance(job.failure, SoftLimitReached):
         # Stopped while it waited for its turn: a slice, if anything was committed.
@@ -162,6 +162,11 @@ async def _extract_all(job: _Job) -> None:
         raise job.failure
     if queue or (job.stop.should_stop and job.params.pending and job.claimed < job.params.limit):
         job.run.check_stop()
+
+
+def _under_way(provider: Provider) -> int:
+    """How many batches may be booked, called or stored at once: a quarter more than calls, which the provider itself bounds."""
+    return provider.concurrency + provider.concurrency // 4
 
 
 async def _select(job: _Job) -> deque[_Work]:
@@ -230,7 +235,7 @@ async def _next(job: _Job, queue: deque[_Work]) -> _Work | None:
 async def _do(job: _Job, work: _Work) -> bool:
     """Extract and store; False when the end came before the call."""
     worth = [memory for memory in work.memories if has_content(memory.content)]
-    # Held until the answer is stored: a kill costs at most as many answers as calls may be under way.
+    # Held until the answer is stored, so that a kill costs a bounded number of answers.
     async with job.calling:
         if job.ending:
             await _give_back(job, work)
