@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,7 @@ from rae_jobctl.tasks.metering.refusals import count_refusal, recent_refusals
 from tests.fake_llm.server import FakeLlm, error, fake_llm
 from tests.integration.budgets import limits, purpose
 from tests.integration.graph_database import PROJECT, GraphDatabase, db
-from tests.integration.memories import jobctl, start_jobctl
+from tests.integration.memories import start_jobctl
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -289,11 +290,14 @@ async def test_all_pods_keep_away_for_as_long_as_one_was_asked_to(db: GraphDatab
     assert await recent_refusals(db.pool) == 1
 
 
-async def test_a_run_that_waits_for_its_turn_at_the_soft_limit_is_a_slice(db: GraphDatabase, fake: FakeLlm) -> None:
+async def test_a_run_that_is_stopped_while_it_waits_for_its_turn_is_a_slice(db: GraphDatabase, fake: FakeLlm) -> None:
     await db.remember(*[f"Alice uses Redis{n}." for n in range(20)])
-    ended = await asyncio.to_thread(
-        jobctl, db.url, *extraction(), **env(fake, RAE_LLM_REQUESTS_PER_MINUTE="3", RAE_SOFT_LIMIT_SECONDS="4")
-    )
-    assert (ended.code, ended.json["reason"]) == (75, "TimeSliced"), ended.errors
+    process = start_jobctl(db.url, *extraction(), **env(fake, RAE_LLM_REQUESTS_PER_MINUTE="3"))
+    while not await db.marked() and process.poll() is None:
+        await StopSignal().pause(0.05)
+    process.terminate()
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert (process.returncode, json.loads(output)["reason"]) == (75, "TimeSliced"), errors
     assert len(await db.marked()) == len(fake.requests) == 1
+    # What had been claimed for the calls that were not made is free again, and charged with no try.
     assert await db.value("SELECT count(*) FROM rae_jobs.extraction_state WHERE leased_until > now() OR tries > 0") == 0
