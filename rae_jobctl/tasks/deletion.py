@@ -81,6 +81,7 @@ class Deletion:
         counter: the run's counter that they are added to.
         key: SQL of the row's key in `m`, for the audit.
         key_is_uuid: whether that is a uuid.
+        hung_on: rows of RAE hang on these, so that whether one goes is asked once more when nothing can be hung on it.
         archive: memories are kept in rae_jobs.archived_memories, with everything but their embeddings.
     """
 
@@ -91,6 +92,7 @@ class Deletion:
     key: str = "m.id"
     key_is_uuid: bool = True
     archive: bool = False
+    hung_on: bool = False
 
     @property
     def of_memories(self) -> bool:
@@ -101,6 +103,12 @@ class Deletion:
     def _at(self) -> str:
         """The condition again: a row may have changed since the look."""
         return f"{self.due.where} AND m.ctid = ANY({self.due.parameter(1)}::tid[])"
+
+    @property
+    def at_once(self) -> str:
+        """Lock and delete the rows at certain places by one statement, where nothing but the row itself says whether it goes."""
+        held = f"m.ctid = ANY(ARRAY({self.hold}))"
+        return self._deletion(f"{self.due.where} AND {held}")
 
     @property
     def hold(self) -> str:
@@ -114,12 +122,15 @@ class Deletion:
         A statement of its own, which sees what came until the lock: nothing can be hung on a row any more that is held, and what
         was before, a younger reflection or an edge, must not go with it.
         """
+        return self._deletion(self._at)
+
+    def _deletion(self, where: str) -> str:
         due = self.due
         layer = "coalesce(m.layer, '')" if self.of_memories else "''"
         key = self.key if self.key_is_uuid else f"({self.key})::text"
         row = ", to_jsonb(m) AS row" if self.archive else ""
         deletion = (
-            f"DELETE FROM {due.table} AS m WHERE {self._at} "  # noqa: S608
+            f"DELETE FROM {due.table} AS m WHERE {where} "  # noqa: S608
             f"RETURNING {key} AS key, {layer} AS layer{row}"
         )
         return _ARCHIVED.format(deletion=deletion, run=f"{due.parameter(2)}::uuid") if self.archive else deletion
@@ -136,10 +147,12 @@ async def delete_due(run: Run, deletion: Deletion, progress: Progress, stop: Sto
 
 
 async def _delete(run: Run, deletion: Deletion, connection: Connection, places: list[Place]) -> int:
-    held = await connection.fetch(deletion.hold, run.key.tenant_id, *deletion.due.arguments, places)
-    own = [row["ctid"] for row in held]
-    arguments = (*deletion.due.arguments, own, *([run.id] if deletion.archive else []))
-    rows = await connection.fetch(deletion.statement, run.key.tenant_id, *arguments)
+    if deletion.hung_on:
+        held = await connection.fetch(deletion.hold, run.key.tenant_id, *deletion.due.arguments, places)
+        places = [row["ctid"] for row in held]
+    statement = deletion.statement if deletion.hung_on else deletion.at_once
+    arguments = (*deletion.due.arguments, places, *([run.id] if deletion.archive else []))
+    rows = await connection.fetch(statement, run.key.tenant_id, *arguments)
     if deletion.of_memories:
         await forget_memories(connection, run.key.tenant_id, [row["key"] for row in rows])
     await _audit(connection, run, deletion, rows)

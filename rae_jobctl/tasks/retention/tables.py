@@ -40,6 +40,7 @@ class Table:
         condition: further SQL about the row `m`; $3 are the protected tags, if `tagged`.
         tagged: whether protected tags matter.
         again: whether one deletion makes others due.
+        hung_on: as in Deletion.
     """
 
     data_class: str
@@ -50,6 +51,7 @@ class Table:
     condition: str = "true"
     tagged: bool = False
     again: bool = False
+    hung_on: bool = False
 
 
 def _memories(layer: str) -> Table:
@@ -61,9 +63,9 @@ TABLES: tuple[Table, ...] = (
     _memories("episodic"),
     _memories("semantic"),
     _memories("reflective"),
-    Table("reflective", "reflections", condition=f"{EXEMPT} AND {_CHILDLESS}", tagged=True, again=True),
+    Table("reflective", "reflections", condition=f"{EXEMPT} AND {_CHILDLESS}", tagged=True, again=True, hung_on=True),
     Table("graph", "knowledge_graph_edges"),
-    Table("graph", "knowledge_graph_nodes", condition=_UNCONNECTED),
+    Table("graph", "knowledge_graph_nodes", condition=_UNCONNECTED, hung_on=True),
     Table("graph", "semantic_nodes"),
     Table("graph", "graph_triples"),
     Table("embeddings", "memory_embeddings", tenant="", owner=_EMBEDDED, condition=_EMBEDDED_EXEMPT, tagged=True),
@@ -132,9 +134,8 @@ class Found:
         arguments = (cutoff, list(protected)) if table.tagged else (cutoff,)
         due = Due(f'm."{table.age}" < {self.moment} AND {table.condition}', arguments, table.name, self.tenant)
         audit, counter = Audit(table.data_class, "retention"), f"{table.data_class}/{table.name}"
-        return Deletion(
-            due, audit, counter, Manner(again=Again.ALWAYS if table.again else Again.NEVER), self.key, self.key_is_uuid
-        )
+        manner = Manner(again=Again.ALWAYS if table.again else Again.NEVER)
+        return Deletion(due, audit, counter, manner, self.key, self.key_is_uuid, hung_on=table.hung_on)
 
 
 async def find_tables(connection: Connection) -> tuple[list[Found], list[str]]:
