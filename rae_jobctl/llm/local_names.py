@@ -69,10 +69,18 @@ def _leads_in(word: Token, head: Token) -> bool:
 def _widen_to_entity(token: Token, start: int, end: int) -> tuple[int, int]:
     if not token.ent_type_:
         return start, end
-    for entity in token.sent.ents:
-        if entity.start <= token.i < entity.end and entity.label_ == "PERSON":
-            # "Acme's CTO Dana Lee" is Dana Lee.
-            return entity.start, entity.end
-        if entity.start <= token.i < entity.end and entity.label_ in _WIDER:
-            return min(start, entity.start), max(end, entity.end)
-    return start, end
+    first, last = _entity_around(token)
+    if token.ent_type_ == "PERSON":
+        # "Acme's CTO Dana Lee" is Dana Lee.
+        return first, last
+    return (min(start, first), max(end, last)) if token.ent_type_ in _WIDER else (start, end)
+
+
+def _entity_around(token: Token) -> tuple[int, int]:
+    # Not by `ents` of the sentence: that goes through the whole document each time.
+    doc, first, last = token.doc, token.i, token.i + 1
+    while doc[first].ent_iob_ == "I" and first > 0:
+        first -= 1
+    while last < len(doc) and doc[last].ent_iob_ == "I":
+        last += 1
+    return first, last

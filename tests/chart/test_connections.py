@@ -65,6 +65,20 @@ def test_an_extra_variable_replaces_the_charts_own_rather_than_standing_beside_i
         assert variables["HTTPS_PROXY"] == "http://proxy:3128"
 
 
+def test_budgets_and_limits_reach_scheduled_tasks_and_requests_alike(chart: Chart) -> None:
+    llm = {"budget": {"dailyUsd": 0, "monthlyUsd": 12.5}, "requestsPerMinute": 500, "tokensPerMinute": 2_000_000}
+    for variables in (_task(chart, {"llm": llm}), _of_requests(chart, {"llm": llm})):
+        assert variables["RAE_LLM_DAILY_BUDGET_USD"] == "0"
+        assert variables["RAE_LLM_MONTHLY_BUDGET_USD"] == "12.5"
+        assert variables["RAE_LLM_REQUESTS_PER_MINUTE"] == "500"
+        assert variables["RAE_LLM_TOKENS_PER_MINUTE"] == "2000000"
+    assert not [name for name in _task(chart, {}) if name.startswith("RAE_LLM_") and name != "RAE_LLM_PROVIDER"]
+
+
+def test_a_budget_below_nothing_is_refused(chart: Chart) -> None:
+    assert "dailyUsd" in chart.refusal({"llm": {"budget": {"dailyUsd": -1}}})
+
+
 def test_the_offline_model_needs_nothing(chart: Chart) -> None:
     variables = _task(chart, {})
     assert variables["RAE_LLM_PROVIDER"] == "local"

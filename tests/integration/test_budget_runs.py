@@ -105,6 +105,9 @@ async def test_a_run_of_a_request_tells_when_to_come_back_and_then_goes_on(
     assert ended.code == 75
     assert (said(tmp_path)["reason"], said(tmp_path)["retryAfter"][-10:]) == ("BudgetExhausted", "T00:00:00Z")
     assert await full.value("SELECT state || ' ' || failures FROM rae_jobs.task_runs") == "sliced 0"
+    # It waits for its budget, so nobody need look after it.
+    await full.pool.execute("UPDATE rae_jobs.task_runs SET updated_at = now() - interval '2 days'")
+    assert (await asyncio.to_thread(jobctl, full.url, "runs", "list", "--dead")).output.strip() == "no dead letters"
     calls = len(fake.requests)
     assert calls > 0
     assert (await run(full, fake, RAE_LLM_DAILY_BUDGET_USD="0.0025", **pod)).code == 75

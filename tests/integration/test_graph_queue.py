@@ -24,6 +24,7 @@ from rae_jobctl.slots import Slot
 from rae_jobctl.tasks.extraction import selection
 from rae_jobctl.tasks.extraction.params import ExtractionParams
 from rae_jobctl.tasks.extraction.task import extract_graph
+from rae_jobctl.tasks.metering.refusals import count_refusal
 from rae_jobctl.tasks.scheduling.queue import QueuePolicy, preview, process_queue
 from tests.fake_llm.server import FakeLlm, completion, fake_llm
 from tests.integration.boards import Wall
@@ -176,6 +177,15 @@ async def test_two_runs_exclude_each_other(db: GraphDatabase) -> None:
     wall = Slow()
     await queue(db, wall)
     assert len(wall.requests) == 1
+
+
+async def test_after_refusals_of_the_model_less_is_asked_for(db: GraphDatabase) -> None:
+    for number in range(15):
+        await db.remember("Alice uses Redis.", project=f"p{number:02}")
+    await count_refusal(db.pool)
+    outcome = await queue(db, Wall())
+    assert (outcome.counters["refusals"], outcome.counters["scheduled"], outcome.counters["postponed"]) == (1, 10, 5)
+    assert "after 1 refusals of the model at most 4 shares of a project" in outcome.message
 
 
 # What is counted and what it costs -------------------------------------------------------------

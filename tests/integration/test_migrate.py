@@ -210,9 +210,10 @@ async def test_the_first_run_on_an_old_database_changes_each_strength_once_a_day
 
         assert jobctl(unmigrated_url, "decay", "-o", "json").json["counters"]["decayed"] == 0
         for day in (1, 2, 3):
-            slot = f"{today + timedelta(days=day):%Y-%m-%d}T02:00+00:00"
+            night = (today + timedelta(days=day)).replace(hour=2, minute=0)
+            job = {"RAE_JOB_NAME": f"decay-{int(night.timestamp()) // 60}", "RAE_CRONJOB_NAME": "decay"}
             for _ in range(2):
-                assert jobctl(unmigrated_url, "decay", "--slot", slot).code == 0
+                assert jobctl(unmigrated_url, "decay", **job).code == 0
 
         strengths = await connection.fetch("SELECT DISTINCT strength FROM memories")
         assert [row["strength"] for row in strengths] == [pytest.approx(0.95**3, rel=1e-9)]

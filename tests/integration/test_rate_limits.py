@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,7 @@ from rae_jobctl.tasks.metering.refusals import count_refusal, recent_refusals
 from tests.fake_llm.server import FakeLlm, error, fake_llm
 from tests.integration.budgets import limits, purpose
 from tests.integration.graph_database import PROJECT, GraphDatabase, db
-from tests.integration.memories import jobctl, start_jobctl
+from tests.integration.memories import start_jobctl
 
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
@@ -255,14 +256,14 @@ async def test_four_pods_keep_to_the_limit_together(
     db: GraphDatabase, fake: FakeLlm, valkey: ValkeyServer, redis_turns: RedisTurns, store: str
 ) -> None:
     await db.remember(*[f"Alice uses Redis{n}." for n in range(60)])
-    more = {"RAE_LLM_REQUESTS_PER_MINUTE": "620", "REDIS_URL": valkey.url if store == "redis" else ""}
+    limit = "310"
+    more = {"RAE_LLM_REQUESTS_PER_MINUTE": limit, "REDIS_URL": valkey.url if store == "redis" else ""}
     processes = [start_jobctl(db.url, *extraction(number, 4), **env(fake, **more)) for number in range(4)]
     ended = await asyncio.gather(*(asyncio.to_thread(process.communicate) for process in processes))
     assert [process.returncode for process in processes] == [0] * 4, ended
     assert len(await db.marked()) == 60
-    # 0.1 s a call, 20 at once; a call arrives some time after its turn.
-    assert most_within(fake.arrivals, 1.0) <= 30 * 1.2
-    assert max(fake.arrivals) - min(fake.arrivals) >= (60 - 20) * 0.1 * 0.9
+    # 0.2 s a call, ten at once; calls arrive some time after their turns, so a window may have some of its neighbours'.
+    assert most_within(fake.arrivals, 4.0) <= 30 * 1.2
     where = await db.value("SELECT count(*) FROM rae_jobs.llm_rates")
     assert where == (0 if store == "redis" else 1)
 
@@ -289,11 +290,14 @@ async def test_all_pods_keep_away_for_as_long_as_one_was_asked_to(db: GraphDatab
     assert await recent_refusals(db.pool) == 1
 
 
-async def test_a_run_that_waits_for_its_turn_at_the_soft_limit_is_a_slice(db: GraphDatabase, fake: FakeLlm) -> None:
+async def test_a_run_that_is_stopped_while_it_waits_for_its_turn_is_a_slice(db: GraphDatabase, fake: FakeLlm) -> None:
     await db.remember(*[f"Alice uses Redis{n}." for n in range(20)])
-    ended = await asyncio.to_thread(
-        jobctl, db.url, *extraction(), **env(fake, RAE_LLM_REQUESTS_PER_MINUTE="3", RAE_SOFT_LIMIT_SECONDS="4")
-    )
-    assert (ended.code, ended.json["reason"]) == (75, "TimeSliced"), ended.errors
+    process = start_jobctl(db.url, *extraction(), **env(fake, RAE_LLM_REQUESTS_PER_MINUTE="3"))
+    while not await db.marked() and process.poll() is None:
+        await StopSignal().pause(0.05)
+    process.terminate()
+    output, errors = await asyncio.to_thread(process.communicate)
+    assert (process.returncode, json.loads(output)["reason"]) == (75, "TimeSliced"), errors
     assert len(await db.marked()) == len(fake.requests) == 1
+    # What had been claimed for the calls that were not made is free again, and charged with no try.
     assert await db.value("SELECT count(*) FROM rae_jobs.extraction_state WHERE leased_until > now() OR tries > 0") == 0

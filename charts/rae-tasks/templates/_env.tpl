@@ -166,6 +166,23 @@
 - name: MINI_MODEL
   value: {{ .model | quote }}
 {{- end }}
+{{- /* 0 is a budget too: it lets nothing be spent. */}}
+{{- if not (kindIs "invalid" .budget.dailyUsd) }}
+- name: RAE_LLM_DAILY_BUDGET_USD
+  value: {{ include "rae-tasks.text" .budget.dailyUsd | quote }}
+{{- end }}
+{{- if not (kindIs "invalid" .budget.monthlyUsd) }}
+- name: RAE_LLM_MONTHLY_BUDGET_USD
+  value: {{ include "rae-tasks.text" .budget.monthlyUsd | quote }}
+{{- end }}
+{{- if .requestsPerMinute }}
+- name: RAE_LLM_REQUESTS_PER_MINUTE
+  value: {{ include "rae-tasks.text" .requestsPerMinute | quote }}
+{{- end }}
+{{- if .tokensPerMinute }}
+- name: RAE_LLM_TOKENS_PER_MINUTE
+  value: {{ include "rae-tasks.text" .tokensPerMinute | quote }}
+{{- end }}
 {{- if eq .provider "openai" }}
 {{- if .baseUrl }}
 - name: OPENAI_BASE_URL

@@ -136,4 +136,4 @@ ORDER = ("archived_memories", *(rule.table for rule in (*RAE_RULES, *JOBS_RULES)
 
 JOBS_SCHEMA = "rae_jobs"
 #: Tables of rae_jobs that belong to no tenant and hold nothing about anybody.
-JOBS_WITHOUT_TENANT = ("schema_migrations",)
+JOBS_WITHOUT_TENANT = ("schema_migrations", "llm_rates")

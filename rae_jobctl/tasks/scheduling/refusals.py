@@ -1,4 +1,4 @@
-"""How often the language model has refused us lately, which says that fewer requests should be at work."""
+"""How much less is asked for after the language model has refused us."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rae_jobctl.db.pool import Pool
 
-#: Counts the answers 429 that came lately, over all pods and tenants.
+#: Counts the answers 429 that came lately, over all pods and tenants: metering.refusals.recent_refusals, or a test's own.
 Refusals = Callable[["Pool"], Awaitable[int]]
 
 
