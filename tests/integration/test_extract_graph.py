@@ -496,13 +496,14 @@ async def test_a_killed_pod_loses_no_memory_and_stores_none_twice(db: GraphDatab
         "OPENAI_BASE_URL": fake.base_url,
         "RAE_LLM_BATCH_SIZE": "2",
         "RAE_LLM_CONCURRENCY": "2",
-        "RAE_EXTRACTION_LEASE_SECONDS": "1",
+        # Long, and lapsed by hand: on a busy machine a short one would lapse while its own run still works on it.
+        "RAE_EXTRACTION_LEASE_SECONDS": "60",
         "RAE_EXTRACTION_TRIES": "10",
     }
     args = [sys.executable, "-m", "rae_jobctl", "extract-graph", "--tenant", "demo-tenant", "--project", PROJECT, *how]
     for calls in (2, 6, 11):
         await asyncio.to_thread(kill_after, fake, calls, args, env)
-    await db.pool.execute("UPDATE rae_jobs.extraction_state SET leased_until = now() - interval '1 second'")
+        await db.pool.execute("UPDATE rae_jobs.extraction_state SET leased_until = now() - interval '1 second'")
     done = await asyncio.to_thread(subprocess.run, args, env=env, capture_output=True)
     assert done.returncode == 0
     assert await db.marked() == set(ids)
