@@ -7,17 +7,13 @@ import signal
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
 
-from rae_jobctl.db.grants import grant_to
 from rae_jobctl.db.ledger import RunKey, open_run
 from rae_jobctl.db.locks import Resource
-from rae_jobctl.db.pool import connect
-from rae_jobctl.dev.schema import rae_row_level_security_sql
-from rae_jobctl.settings import DatabaseSettings
 from tests.integration.memories import OTHER, TENANT, jobctl, start_jobctl
+from tests.integration.secured import secured
 from tests.integration.test_erase_user import KEY, World, world
 
 if TYPE_CHECKING:
@@ -116,14 +112,8 @@ async def test_a_text_that_comes_back_is_reported_as_left(world: World) -> None:
 @pytest.fixture
 async def job_url(world: World) -> AsyncIterator[str]:
     """URL of a role that owns nothing and is bound by row-level security."""
-    role = f"jobs_{uuid4().hex[:8]}"
-    async with connect(DatabaseSettings(world.url), "test") as owner:
-        await owner.execute(rae_row_level_security_sql())
-        await owner.execute(f"CREATE ROLE {role} LOGIN NOBYPASSRLS PASSWORD 'of-the-test'")
-        await grant_to(owner, role, lambda line: None, 10)
-        parts = urlsplit(world.url)
-        yield f"postgresql://{role}:of-the-test@{parts.hostname}:{parts.port}{parts.path}"
-        await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    async with secured(world.url, world.pool) as url:
+        yield url
 
 
 async def test_a_role_under_row_level_security_erases_the_same(world: World, job_url: str) -> None:

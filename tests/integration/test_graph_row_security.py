@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
 
-from rae_jobctl.db.grants import grant_to
-from rae_jobctl.db.pool import connect, open_pool
+from rae_jobctl.db.pool import open_pool
 from rae_jobctl.deadline import StopSignal
-from rae_jobctl.dev.schema import rae_row_level_security_sql
 from rae_jobctl.llm.factory import open_provider
 from rae_jobctl.llm.settings import LlmSettings, ProviderName
 from rae_jobctl.settings import DatabaseSettings
@@ -20,6 +16,7 @@ from rae_jobctl.tasks.extraction.task import extract_graph
 from rae_jobctl.tasks.reflection.params import ReflectionParams
 from rae_jobctl.tasks.reflection.task import generate_reflection
 from tests.integration.graph_database import PROJECT, GraphDatabase, db, slot
+from tests.integration.secured import secured
 
 __all__ = ["db"]
 
@@ -27,14 +24,8 @@ __all__ = ["db"]
 @pytest.fixture
 async def job_url(db: GraphDatabase) -> AsyncIterator[str]:
     """URL of a role that owns nothing and is bound by row-level security."""
-    role = f"jobs_{uuid4().hex[:8]}"
-    async with connect(DatabaseSettings(db.url), "test") as owner:
-        await owner.execute(rae_row_level_security_sql())
-        await owner.execute(f"CREATE ROLE {role} LOGIN NOBYPASSRLS PASSWORD 'of-the-test'")
-        await grant_to(owner, role, lambda line: None, 10)
-        parts = urlsplit(db.url)
-        yield f"postgresql://{role}:of-the-test@{parts.hostname}:{parts.port}{parts.path}"
-        await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    async with secured(db.url, db.pool) as url:
+        yield url
 
 
 async def test_extraction_and_reflection_work_under_row_level_security(db: GraphDatabase, job_url: str) -> None:
